@@ -1,0 +1,11 @@
+"""A task of VTAB-1k with the paper's protocol: 1,000 images, 100 epochs.
+
+python launch.py --config configs/vtab.py:TASK[,METHOD[,BACKBONE]]
+"""
+
+from vpt_jax.config import arguments, base
+
+
+def get_config(arg: str):
+    """`arg`: a task, then a method (vpt_deep) and a backbone (vit_b16)."""
+    return base(*arguments(arg, "configs/vtab.py:TASK[,METHOD[,BACKBONE]]"))

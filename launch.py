@@ -1,0 +1,189 @@
+"""The one command of vpt_jax.
+
+python launch.py --config configs/quickstart.py
+python launch.py --config configs/vtab.py:cifar100,vpt_deep,vit_b16 --workdir runs/a
+python launch.py --mode eval    --workdir runs/a
+python launch.py --mode predict --workdir runs/a --images photos/
+python launch.py --mode doctor  --config configs/vtab.py:cifar100
+"""
+
+import inspect
+import itertools
+import logging
+import os
+import pathlib
+import runpy
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+MODES = ("train", "eval", "predict", "doctor")
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "A file of configs/, with its argument after a colon."
+)
+_MODE = flags.DEFINE_string("mode", "train", f"One of {', '.join(MODES)}.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+_IMAGES = flags.DEFINE_multi_string(
+    "images", [], "predict: a file or folder; more may follow as plain arguments."
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "predict: a .csv or .json file (default: in the workdir)."
+)
+
+
+def main(argv: list[str]) -> int:
+    """Run one mode; returns the exit code."""
+    import jax  # after the flags: a mistyped command answers at once
+
+    from vpt_jax.errors import UserError
+
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if cache is None:
+        cache = pathlib.Path.home() / ".cache" / "vpt_jax" / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    try:
+        return {"train": train, "eval": evaluate, "predict": predict, "doctor": doctor}[
+            _MODE.value
+        ](argv[1:])
+    except UserError as error:
+        return fail(str(error))
+    except KeyboardInterrupt:
+        return fail("interrupted; the same command continues from the last checkpoint")
+
+
+def train(more: list[str]) -> int:
+    """Tune, then say what came out."""
+    if more:
+        return fail(f"unknown argument {more[0]!r}; flags begin with --")
+    import vpt_jax
+    from vpt_jax.reports import summary
+
+    result = vpt_jax.tune(need(_CONFIG.value, "--config"), _WORKDIR.value)
+    summary.show(result)
+    return 0 if result["status"] == "ok" else 1
+
+
+def evaluate(_) -> int:
+    """Score a finished run again."""
+    from vpt_jax import api, progress
+
+    workdir = pathlib.Path(need(_WORKDIR.value, "--workdir"))
+    config = _CONFIG.value
+    model = api.load(workdir, config and config.backbone.checkpoint)
+    overrides = (
+        {}
+        if config is None
+        else {
+            "dir": config.data.dir,
+            "test_examples": config.data.test_examples,
+        }
+    )
+    result = api.evaluate(model, workdir, overrides)
+    rows = [
+        (key, f"{value:.2f}" if isinstance(value, float) else str(value))
+        for key, value in result.items()
+        if value is not None
+    ]
+    progress.table(rows, "eval")
+    return 0
+
+
+def predict(more: list[str]) -> int:
+    """Classify image files."""
+    from vpt_jax import api
+    from vpt_jax.predict import predict_files
+
+    workdir = pathlib.Path(need(_WORKDIR.value, "--workdir"))
+    images = need(_IMAGES.value + more, "--images")
+    output = pathlib.Path(_OUTPUT.value or workdir / "predictions.csv")
+    config = _CONFIG.value
+    model = api.load(workdir, config and config.backbone.checkpoint)
+    done, broken = predict_files(model, images, output)
+    print(f"{done} images classified: {output}")
+    if broken:
+        return fail(f"{len(broken)} of {done + len(broken)} files could not be decoded")
+    return 0
+
+
+def doctor(_) -> int:
+    """Say what is ready and what is missing."""
+    from vpt_jax import doctor as checks
+
+    found = checks.check(need(_CONFIG.value, "--config"))
+    checks.show(found)
+    return 0 if all(line.ready for line in found) else 2
+
+
+def need(value, flag: str):
+    """The value of a flag that this mode cannot do without."""
+    from vpt_jax.errors import UserError
+
+    if not value:
+        raise UserError(f"--mode {_MODE.value} needs {flag}")
+    return value
+
+
+def fail(message: str) -> int:
+    """One line for what the user can change; exit code 2."""
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Read the flags; a mistake is one line and exit code 2."""
+    from vpt_jax.errors import UserError
+
+    try:
+        _check_config(argv)
+        rest = flags.FLAGS(argv)
+        if _MODE.value not in MODES:
+            raise UserError(
+                f"unknown --mode {_MODE.value!r}; known: {', '.join(MODES)}"
+            )
+    except (UserError, flags.Error) as error:
+        sys.exit(fail(str(error)))
+    return rest
+
+
+def _check_config(argv: list[str]) -> None:
+    """Refuse what the flag parser would answer with a traceback or a riddle.
+
+    Raises:
+        UserError: No such config file, not its argument, or an unknown key.
+    """
+    from vpt_jax.errors import UserError
+
+    words = [word.lstrip("-") for word in argv[1:] if word.startswith("-")]
+    values = [word.partition("=")[2] for word in words if word.startswith("config=")]
+    values += [b for a, b in itertools.pairwise(argv) if a in ("--config", "-config")]
+    if not values:
+        return
+    path, *argument = values[-1].split(":", 1)
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"--config {path}: there is no such file")
+    get_config = runpy.run_path(path).get("get_config")
+    if get_config is None:
+        raise UserError(f"--config {path}: the file has no function get_config")
+    try:
+        inspect.signature(get_config).bind(*argument)
+    except TypeError as error:
+        raise UserError(
+            f"--config {path}: {error}; write --config {path}:ARGUMENT"
+        ) from error
+    keys = []
+    for key, value in get_config(*argument).items():
+        nested = hasattr(value, "items")
+        keys += [f"{key}.{name}" for name in value] if nested else [key]
+    given = [w.partition("=")[0] for w in words if w.startswith("config.")]
+    wrong = [word for word in given if word.removeprefix("config.") not in keys]
+    if wrong:
+        raise UserError(
+            f"unknown --{', --'.join(wrong)}; known config keys: {', '.join(keys)}"
+        )
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,167 @@
+"""Completing a configuration, and refusing one that does not fit together."""
+
+import pytest
+
+from vpt_jax.config import arguments, base, resolve, to_dict
+from vpt_jax.errors import UserError
+
+
+def resolved(method="vpt_deep", **changes):
+    config = base("digits", method, "vit_nano")
+    config.update_from_flattened_dict(
+        {key.replace("__", "."): value for key, value in changes.items()}
+    )
+    return resolve(config)
+
+
+def refused(message, method="vpt_deep", **changes):
+    with pytest.raises(UserError, match=message) as error:
+        resolved(method, **changes)
+    assert "\n" not in str(error.value)
+
+
+WARM = {"epochs": 1, "optim__warmup_epochs": 1}
+
+
+@pytest.mark.parametrize(
+    ("alias", "deep"),
+    [
+        *(("vpt_deep", True), ("vpt-deep", True), ("prompt", True)),
+        *(("vpt_shallow", False), ("vpt-shallow", False)),
+    ],
+)
+def test_names_of_prompt_tuning(alias, deep):
+    method = resolved(alias).method
+    assert to_dict(method) == {
+        **{"name": "prompt", "length": 10, "deep": deep, "dropout": 0.1, "project": 0}
+    }
+
+
+def test_an_option_beats_the_alias():
+    assert resolved("vpt_shallow", method__deep=True).method.deep is True
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("vpt_deep", ("sgd", 1.0, 1e-3, 10)),
+        ("linear", ("sgd", 1.0, 1e-4, 10)),
+        ("full", ("adamw", 1e-3, 1e-4, 5)),
+    ],
+)
+def test_defaults_follow_the_method(method, expected):
+    """Also of a method that an override names after the file chose another."""
+    for config in (resolved(method), resolved("linear", method__name=method)):
+        optim = config.optim
+        found = optim.name, optim.base_lr, optim.weight_decay, optim.warmup_epochs
+        assert found == expected
+        assert config.batch_size == 64
+        assert optim.lr == pytest.approx(optim.base_lr * 64 / 256, rel=1e-12)
+
+
+def test_the_backbone_decides_image_size_and_preset():
+    config = resolved()
+    assert (config.image_size, config.data.preset) == (32, "inception")
+    config = resolve(base("cifar100"))
+    assert (config.image_size, config.data.preset) == (224, "vpt")
+    assert (config.precision, config.backbone.dtype) == ("float32", "float32")
+
+
+def test_base_is_not_changed_and_resolving_again_changes_nothing():
+    config = base("digits", "vpt_deep", "vit_nano")
+    once = resolve(config)
+    assert config.batch_size is None and config.method.name == "vpt_deep"
+    again = base("digits", "vpt_deep", "vit_nano")
+    again.batch_size = once.batch_size
+    assert to_dict(resolve(again)) == to_dict(once)
+
+
+def test_one_configuration_leaves_no_trace_in_the_next():
+    before = to_dict(resolved())
+    resolved(method__length=3, method__dropout=0.5, seeds=(1, 2), batch_size=8)
+    assert to_dict(resolved()) == before
+
+
+# ---- learning rate and schedule
+
+
+def test_base_lr_is_per_256_images():
+    optim = resolved(optim__base_lr=2.0, batch_size=128).optim
+    assert (optim.lr, optim.base_lr) == (1.0, 2.0)
+    optim = resolved(optim__lr=2.0, batch_size=128).optim
+    assert (optim.lr, optim.base_lr) == (2.0, 4.0)
+
+
+def test_lr_and_base_lr_exclude_each_other():
+    refused("optim.lr=0.5 and optim.base_lr=1.0", optim__lr=0.5, optim__base_lr=1.0)
+    refused("optim.lr=0.5 and optim.base_lr=0.0", optim__lr=0.5, optim__base_lr=0.0)
+
+
+def test_warmup_is_a_share_of_the_epochs():
+    assert resolved(epochs=50).optim.warmup_epochs == 5
+    assert resolved(epochs=5).optim.warmup_epochs == 0
+    assert resolved(epochs=5, optim__warmup_epochs=4).optim.warmup_epochs == 4
+    refused("warmup_epochs 5 must be less", epochs=5, optim__warmup_epochs=5)
+
+
+def test_adamw_public_without_decay_is_sgd():
+    given = {"optim__name": "adamw_public", "optim__weight_decay": 0.0}
+    assert resolved(**given).optim.name == "sgd"
+    assert resolved(optim__name="adamw_public").optim.name == "adamw_public"
+
+
+# ---- seeds
+
+
+def test_seeds():
+    assert resolved().seeds == (42,)
+    assert resolved(seed=3).seeds == (3,)
+    assert resolved(seeds=(5, 1)).seeds == (5, 1)
+    refused("repeats a seed", seeds=(1, 2, 1))
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("message", "changes"),
+    [
+        ("unknown task 'mnist': .*digits", {"task": "mnist"}),
+        ("unknown method 'magic'; .*vpt_deep.*linear", {"method__name": "magic"}),
+        ("unknown backbone 'vgg'; .*vit_b16", {"backbone__name": "vgg"}),
+        ("image_size 9 .*4 px", {"image_size": 9}),
+        ("image_size 0 ", {"image_size": 0}),
+        ("data.split 'x' .*train800", {"data__split": "x"}),
+        ("preset 'x'.*vpt, inception", {"data__preset": "x"}),
+        ("precision 'float8' .*bfloat16", {"precision": "float8"}),
+        ("backbone.dtype 'x' .*float32", {"backbone__dtype": "x"}),
+        ("optim.name 'lion' .*sgd, adamw", {"optim__name": "lion"}),
+        ("optim.schedule 'x' .*epoch, step", {"optim__schedule": "x"}),
+        ("epochs 0 must be .* at least 1", {"epochs": 0}),
+        ("batch_size 0 must be .* at least 1", {"batch_size": 0}),
+        ("seed -1 must be a whole number", {"seed": -1}),
+        ("seed 5000000000 must be", {"seeds": (1, 5_000_000_000)}),
+        ("seed 'a' must be", {"seeds": ("a",)}),
+        ("optim.lr inf must be a finite", {"optim__lr": float("inf")}),
+        ("optim.momentum 2.0 must be less", {"optim__momentum": 2.0}),
+        ("warmup_epochs 1 must be less than epochs 1", WARM),
+        ("optim.lr -1.0 must", {"optim__lr": -1.0}),
+        ("optim.lr nan must", {"optim__lr": float("nan")}),
+        ("method.length 0 must be at least 1", {"method__length": 0}),
+        (r"method.dropout 1.0 must be in \[0, 1\)", {"method__dropout": 1.0}),
+    ],
+)
+def test_a_value_that_cannot_be(message, changes):
+    refused(message, **changes)
+
+
+def test_options_of_another_method():
+    refused("'linear' has no option 'length'.*none", "linear", method__length=5)
+    refused("'full' has no option 'deep'.*dropout", "full", method__deep=True)
+
+
+def test_arguments_of_a_config_file():
+    assert arguments("cifar100,linear", "USAGE") == ["cifar100", "linear"]
+    for wrong in ("", "a,b,c,d", "cifar100,,vit_b16"):
+        with pytest.raises(UserError, match="not of the form USAGE"):
+            arguments(wrong, "USAGE")

@@ -1,0 +1,59 @@
+"""Every file of configs/ builds, resolves and, shrunk, takes a step."""
+
+import pathlib
+import runpy
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vpt_jax import api, parallel
+from vpt_jax.config import resolve
+from vpt_jax.data.examples import Examples
+from vpt_jax.training import loop
+from vpt_jax.training.optim import Hyper
+from vpt_jax.training.state import Checkpoints
+
+CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+ARGUMENTS = {
+    "quickstart": [(), ("linear",)],
+    "vtab": [("cifar100",), ("cifar100,linear",), ("cifar100,vpt-shallow,vit_s16",)],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        (path.stem, argument)
+        for path in sorted(CONFIGS.glob("*.py"))
+        for argument in ARGUMENTS.get(path.stem, [()])
+    ],
+)
+def test_a_config_takes_a_step(name, argument, checkpoint, new_tiny, tmp_path):
+    config = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"](*argument)
+    full = resolve(config)
+    assert full.optim.lr > 0
+
+    config.backbone.name, config.backbone.checkpoint = "vit_test", str(checkpoint)
+    config.epochs, config.batch_size, config.optim.warmup_epochs = 1, 2, 0
+    config = resolve(config)
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    examples = Examples.from_images(list(images), [0, 1], ["a", "b"])
+    setup = api.make_setup(config, len(examples))
+    assert setup.method == full.method.name and setup.num_steps == 1
+
+    lr, decay = jnp.array([config.optim.lr]), jnp.array([config.optim.weight_decay])
+    hyper = Hyper(lr, decay, jnp.array([0], jnp.uint32))
+    mesh = parallel.make_mesh(1, config.batch_size)
+    losses = []
+    outcome = loop.train(
+        *(setup, mesh, hyper, examples, None, 0, Checkpoints(tmp_path)),
+        lambda done: None,
+        lambda epoch: losses.append(epoch.train_loss),
+        lambda *progress: None,
+    )
+    [loss] = losses
+    assert 0 < loss < 100 and outcome.state.alive.tolist() == [True]
+    leaves = jax.tree.leaves(outcome.state.trainable)
+    assert leaves and all(np.isfinite(leaf).all() for leaf in leaves)

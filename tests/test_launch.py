@@ -1,0 +1,172 @@
+"""The command: its modes, and that every mistake is one line and exit code 2."""
+
+import json
+import pathlib
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import vpt_jax
+
+ROOT = pathlib.Path(__file__).parent.parent
+QUICKSTART = "--config=configs/quickstart.py"
+METHODS = "vpt_deep, vpt_shallow, prompt, linear, full"
+
+
+@pytest.fixture(autouse=True)
+def in_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def refused(command):
+    """Runs a command that must fail; checks how, and returns its one line."""
+
+    def run(*arguments):
+        code, out, err = command(*arguments)
+        [line] = err.splitlines()
+        assert (code, out) == (2, "") and line.startswith("error: ")
+        return line
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["--config.epoch=3"], ["--config.epoch;", "epochs", "method.length"]),
+        (["--config.optim.rate", "1"], ["--config.optim.rate;", "optim.base_lr"]),
+        (["--config.method=linear"], ["--config.method;", "method.name"]),
+        (["--config.epochs=many"], ["--config.epochs=many", "'many'"]),
+        (["--config.epochs"], ["--config.epochs"]),
+        (["--config.method.name=magic"], ["'magic'", METHODS]),
+        (["--config.task=mnist"], ["'mnist'", "cifar100", "digits"]),
+        (["--config.backbone.name=vgg"], ["'vgg'", "vit_nano", "vit_b16"]),
+        (["--config.image_size=30"], ["30", "4 px"]),
+        (["--mode=fly"], ["'fly'", "train, eval, predict, doctor"]),
+        (["--config.backbone.checkpoint=no.npz"], ["no.npz", "does not exist", "PATH"]),
+    ],
+)
+def test_a_mistake_in_the_flags(refused, arguments, names):
+    line = refused(QUICKSTART, *arguments)
+    assert all(name in line for name in names), line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ([], ["--mode train needs --config"]),
+        (["--config=configs/none.py"], ["configs/none.py", "no such file"]),
+        (["--config", "configs"], ["configs", "no such file"]),
+        (["--config=vpt_jax/errors.py"], ["vpt_jax/errors.py", "get_config"]),
+        (["--config=configs/vtab.py"], ["configs/vtab.py:"]),
+        (["--config=configs/vtab.py:"], ["TASK[,METHOD[,BACKBONE]]"]),
+        (["--config=configs/vtab.py:a,b,c,d"], ["TASK[,METHOD[,BACKBONE]]"]),
+        (["--config=configs/vtab.py:mnist"], ["'mnist'", "cifar100"]),
+        (["--config=configs/vtab.py:cifar100,magic"], ["'magic'", METHODS]),
+        (["--mode=eval"], ["--mode eval needs --workdir"]),
+        (["--mode=predict", "--workdir=none"], ["--mode predict needs --images"]),
+        (["--mode=predict", "--workdir=none", "--images=x"], ["none", "manifest.json"]),
+        (["--mode=doctor"], ["--mode doctor needs --config"]),
+    ],
+)
+def test_a_mistake_in_the_config_or_mode(refused, arguments, names):
+    line = refused(*arguments)
+    assert all(name in line for name in names), line
+
+
+def test_missing_data(refused, tmp_path):
+    line = refused(
+        "--config=configs/vtab.py:cifar100",
+        f"--config.data.dir={tmp_path}",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert "cifar100" in line and str(tmp_path) in line and "prepare" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("wrong_shape", ["cls", "(1, 1, 5)", "(1, 1, 16)"]),
+        ("other_keys", ["missing embedding/bias", "unexpected x"]),
+        ("objects", ["not a readable .npz"]),
+        ("truncated", ["not a readable .npz"]),
+        ("pickled", ["not a readable .npz"]),
+        ("empty", ["not a readable .npz"]),
+        ("single_array", ["not a readable .npz"]),
+        ("damaged", ["not a readable .npz"]),
+        ("torch", [".pth", ".npz"]),
+    ],
+)
+def test_a_bad_checkpoint(refused, tiny_flags, checkpoint, tmp_path, kind, names):
+    arrays = dict(np.load(checkpoint))
+    path = tmp_path / ("bad.pth" if kind == "torch" else "bad.npz")
+    if kind == "wrong_shape":
+        np.savez(path, **arrays | {"cls": np.zeros((1, 1, 5), np.float32)})
+    elif kind == "other_keys":
+        del arrays["embedding/bias"]
+        np.savez(path, **arrays, x=1.0)
+    elif kind == "objects":
+        np.savez(path, **arrays | {"cls": np.array([{}], object)})
+    elif kind == "truncated":
+        path.write_bytes(checkpoint.read_bytes()[:-100])
+    elif kind == "pickled":
+        path.write_bytes(pickle.dumps(arrays))
+    elif kind == "single_array":
+        with open(path, "wb") as file:
+            np.save(file, arrays["cls"])
+    elif kind == "damaged":
+        np.savez_compressed(path, **arrays)
+        content = bytearray(path.read_bytes())
+        content[120:1000] = b"\xff" * 880
+        path.write_bytes(content)
+    else:
+        path.touch()
+    workdir = tmp_path / "run"
+    line = refused(
+        *tiny_flags, f"--config.backbone.checkpoint={path}", "--workdir", workdir
+    )
+    assert all(name in line for name in [path.name, *names]), line
+    assert not workdir.exists()
+
+
+def test_the_script_itself():
+    """What a shell sees: nothing on stdout, one line on stderr, exit code 2."""
+    done = subprocess.run(
+        [sys.executable, "launch.py", QUICKSTART, "--config.epoch=3"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: unknown --config.epoch; known config keys: ")
+
+
+def test_train_then_eval(command, tiny, tiny_flags, tmp_path):
+    workdir = tmp_path / "run"
+    code, out, _ = command(*tiny_flags, "--workdir", workdir)
+    result = json.loads((workdir / "result.json").read_text())
+    assert code == 0
+    assert f"{result['test_top1']:.2f} %" in out and str(workdir) in out
+    assert vpt_jax.tune(tiny, workdir)["test_top1"] == result["test_top1"]
+
+    code, out, _ = command("--mode=eval", "--workdir", workdir)
+    again = json.loads((workdir / "eval.json").read_text())
+    assert code == 0 and f"{result['test_top1']:.2f}" in out
+    shared = result.keys() & again.keys()
+    assert {"task", "n_test", "test_top1", "test_top5", "test_auc"} <= shared
+    assert {k: again[k] for k in shared} == {k: result[k] for k in shared}
+
+
+def test_doctor(command, tiny_flags, tmp_path):
+    nano = ["--config.backbone.name=vit_nano", "--config.backbone.checkpoint=random"]
+    code, out, err = command("--mode=doctor", *tiny_flags, *nano)
+    assert (code, err) == (0, "") and "1,000 training images" in out
+    missing = f"--config.backbone.checkpoint={tmp_path / 'none.npz'}"
+    code, out, err = command("--mode=doctor", *tiny_flags, *nano, missing)
+    assert (code, err) == (2, "") and "does not exist" in out

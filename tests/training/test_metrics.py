@@ -1,0 +1,39 @@
+"""Scores and loss on values worked out by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vpt_jax.training import losses, metrics
+
+
+def test_top1_top5_and_mean_per_class():
+    logits = np.eye(6)[[0, 0, 0, 1, 2, 5]] + np.linspace(0.1, 0.6, 6) * 1e-3
+    labels = np.array([0, 0, 0, 1, 0, 1])
+    found = metrics.score(logits, labels)
+    assert found["top1"] == pytest.approx(100 * 4 / 6)
+    # Class 0: 3 of 4, class 1: 1 of 2; classes without examples do not count.
+    assert found["mean_per_class"] == pytest.approx(100 * (3 / 4 + 1 / 2) / 2)
+    # Row 4 ranks class 0 last; row 5 ranks class 1 fifth.
+    assert found["top5"] == pytest.approx(100 * 5 / 6)
+    assert found["auc"] is None
+
+
+def test_constant_logits_get_no_credit_in_top5():
+    assert metrics.score(np.zeros((4, 10)), np.arange(4))["top5"] == 0
+
+
+def test_auc_of_two_classes():
+    logits = np.array([[0, 0.1], [0, 0.4], [0, 0.35], [0, 0.8]])
+    found = metrics.score(logits, np.array([0, 0, 1, 1]))
+    assert found["auc"] == pytest.approx(75)
+    assert found["top5"] is None
+    assert metrics.score(logits, np.array([1, 1, 1, 1]))["auc"] is None
+
+
+def test_loss_counts_only_the_rows_of_the_mask():
+    logits = jnp.array([[2.0, 0.0], [0.0, 1.0], [9.0, 9.0]])
+    labels = jnp.array([0, 0, 1])
+    found = losses.cross_entropy(logits, labels, jnp.array([1.0, 1.0, 0.0]))
+    wanted = (np.log(1 + np.exp(-2)) + np.log(1 + np.exp(1))) / 2
+    np.testing.assert_allclose(found, wanted, atol=1e-6)

@@ -1,0 +1,81 @@
+"""Schedule and optimizers against hand-written steps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vpt_jax.training import optim, step
+
+
+def test_schedule_is_the_public_one():
+    epochs = jnp.arange(100)
+    found = optim.lr_multiplier(epochs, epochs=100, warmup_epochs=10)
+    np.testing.assert_allclose(found[:11], np.arange(11) / 10, atol=1e-6)
+    np.testing.assert_allclose(found[11], 0.9997, atol=5e-5)
+    np.testing.assert_allclose(found[99], 0.0003, atol=5e-5)
+
+
+def test_schedule_without_warmup_starts_at_the_peak():
+    assert optim.lr_multiplier(0, epochs=1, warmup_epochs=0) == 1
+
+
+PARAMS = {"head": {"kernel": jnp.array([1.0, -2.0]), "bias": jnp.array([0.5])}}
+GRADS = [
+    {"head": {"kernel": jnp.array([0.1, 0.2]), "bias": jnp.array([0.3])}},
+    {"head": {"kernel": jnp.array([-0.4, 0.1]), "bias": jnp.array([0.2])}},
+]
+
+
+def run(name, decays, lr=0.1, weight_decay=0.01):
+    make = optim.make_optimizer(name, 0.9, decays)
+    params, state = PARAMS, make(lr, weight_decay).init(PARAMS)
+    for grads in GRADS:
+        updates, state = make(lr, weight_decay).update(grads, state, params)
+        params = jax.tree.map(jnp.add, params, updates)
+    return params["head"]
+
+
+def test_sgd_couples_decay_before_momentum_and_spares_the_last_bias():
+    weight, bias = np.array([1.0, -2.0]), np.array([0.5])
+    moved = [np.zeros(2), np.zeros(1)]
+    for grads in GRADS:
+        moved[0] = 0.9 * moved[0] + np.asarray(grads["head"]["kernel"]) + 0.01 * weight
+        moved[1] = 0.9 * moved[1] + np.asarray(grads["head"]["bias"])
+        weight, bias = weight - 0.1 * moved[0], bias - 0.1 * moved[1]
+    found = run("sgd", step.decays)
+    np.testing.assert_allclose(found["kernel"], weight, atol=1e-6)
+    np.testing.assert_allclose(found["bias"], bias, atol=1e-6)
+
+
+@pytest.mark.parametrize("weight_decay", [0.3, 0.0001])
+def test_public_adamw_ignores_the_decay_and_applies_it_after_the_step(weight_decay):
+    weight, bias = np.array([1.0, -2.0]), np.array([0.5])
+    m, v = [np.zeros(2), np.zeros(1)], [np.zeros(2), np.zeros(1)]
+    for t, grads in enumerate(GRADS, start=1):
+        values = [weight, bias]
+        for n, name in enumerate(("kernel", "bias")):
+            g = np.asarray(grads["head"][name])
+            m[n] = 0.9 * m[n] + 0.1 * g
+            v[n] = 0.999 * v[n] + 0.001 * g**2
+            size = 0.1 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+            values[n] = values[n] - size * m[n] / (np.sqrt(v[n]) + 1e-6)
+        weight, bias = values[0] * (1 - 0.1 * 0.01), values[1]
+    found = run("adamw_public", step.decays_but_biases, weight_decay=weight_decay)
+    np.testing.assert_allclose(found["kernel"], weight, atol=1e-5)
+    np.testing.assert_allclose(found["bias"], bias, atol=1e-5)
+
+
+def test_adamw_honours_the_decay():
+    small = run("adamw", step.decays_kernels, weight_decay=0.0)
+    large = run("adamw", step.decays_kernels, weight_decay=0.5)
+    assert not np.allclose(small["kernel"], large["kernel"])
+    np.testing.assert_array_equal(small["bias"], large["bias"])
+
+
+def test_what_decays():
+    norm, bias = ("backbone", "norm", "scale"), ("backbone", "norm", "bias")
+    assert step.decays(norm) and step.decays(bias)
+    assert not step.decays(("head", "bias")) and step.decays(("head", "kernel"))
+    assert not step.decays_kernels(norm) and not step.decays_kernels(bias)
+    assert step.decays_but_biases(norm) and not step.decays_but_biases(bias)

@@ -1,0 +1,174 @@
+"""The compiled training program: chunks, trials, batches, failures, devices."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from training import tiny
+
+from vpt_jax.training import losses, step
+from vpt_jax.types import count, flatten
+
+
+def assert_same(a, b, atol=0.0):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=0, atol=atol)
+
+
+def test_any_division_into_chunks_gives_the_same_bits():
+    setup, hyper = tiny.make_setup(), tiny.make_hyper([0.1], [1e-3], [7])
+    assert setup.steps_per_epoch == 3 and setup.num_steps == 9
+    whole = tiny.run(setup, hyper, [9])
+    assert_same(tiny.run(setup, hyper, [1, 2, 5, 9]), whole)
+
+
+def test_trials_at_once_equal_single_runs_in_float64():
+    with jax.enable_x64(True):
+        setup = tiny.make_setup(dtype=jnp.float64)
+        lr, decay, seed = [0.1, 0.02], [0.0, 1e-2], [3, 4]
+        both = tiny.run(setup, tiny.make_hyper(lr, decay, seed), [9])
+        for t in range(2):
+            hyper = tiny.make_hyper(lr[t : t + 1], decay[t : t + 1], seed[t : t + 1])
+            one = tiny.run(setup, hyper, [9])
+            assert_same(jax.tree.map(lambda x, t=t: x[t : t + 1], both), one, 1e-10)
+
+
+def test_steps_equal_a_plain_loop():
+    """Order, partial last batch, schedule and optimizer, written out once more."""
+    config = dataclasses.replace(tiny.make_setup().method_config, dropout=0.0)
+    setup = tiny.make_setup(method_config=config)
+    hyper = tiny.make_hyper([0.1], [1e-2], [5])
+    graphdef, _, frozen, stats = setup.parts
+    key = jax.random.fold_in(jax.random.key(jnp.uint32(5)), 0)
+    model = setup.build(key, setup.pretrained.params)
+    params = setup.split(model)[1]
+    images, labels = tiny.make_data()
+    velocity = jax.tree.map(jnp.zeros_like, params)
+    epoch_losses, n = [], 0
+    for epoch in range(3):
+        order = np.asarray(step.epoch_order(setup, jnp.uint32(5), epoch))[:10]
+        assert sorted(order) == list(range(10))
+        total = 0.0
+        for rows in (order[:4], order[4:8], order[8:]):
+            x = step.prepare(setup, images[rows])
+
+            def loss_of(params, x=x, rows=rows):
+                logits = nnx.merge(graphdef, params, frozen, stats)(x)
+                log_p = jax.nn.log_softmax(logits)
+                return -log_p[jnp.arange(len(rows)), labels[rows]].mean()
+
+            loss, grads = jax.value_and_grad(loss_of)(params)
+            total += float(loss) * len(rows)
+            at = n / 3
+            cosine = 0.5 * (1 + np.cos(np.pi * (at - 1) / 2))
+            lr = 0.1 * (at if at < 1 else cosine)
+
+            def move(path, p, g, v, lr=lr):
+                is_bias = [k.key for k in path] == ["head", "bias"]
+                v = 0.9 * v + g + (0 if is_bias else 1e-2 * p)
+                return p - lr * v, v
+
+            moved = jax.tree_util.tree_map_with_path(move, params, grads, velocity)
+            pair = jax.tree.structure((0, 0))
+            params, velocity = jax.tree.transpose(
+                jax.tree.structure(params), pair, moved
+            )
+            n += 1
+        epoch_losses.append(total)
+    found = tiny.run(setup, hyper, [9])
+    np.testing.assert_allclose(found.loss[0], epoch_losses, rtol=1e-4)
+    assert_same(jax.tree.map(lambda x: x[0], found.trainable), params, 1e-5)
+
+
+def test_orders_differ_between_epochs_and_seeds():
+    setup = tiny.make_setup()
+    orders = {
+        tuple(np.asarray(step.epoch_order(setup, jnp.uint32(seed), epoch)))
+        for seed in (1, 2)
+        for epoch in (0, 1)
+    }
+    assert len(orders) == 4
+
+
+def test_a_trial_that_diverges_stops_and_the_other_goes_on():
+    setup = tiny.make_setup()
+    pair = tiny.run(setup, tiny.make_hyper([0.1, 1e30], [0, 0], [1, 1]), [9])
+    assert pair.alive.tolist() == [True, False]
+    assert np.isfinite(pair.loss[0]).all() and not np.isfinite(pair.loss[1]).all()
+    alone = tiny.run(setup, tiny.make_hyper([0.1, 0.1], [0, 0], [1, 1]), [9])
+    first = lambda tree: jax.tree.map(lambda x: x[0], tree)  # noqa: E731
+    assert_same(first(pair.trainable), first(alone.trainable), 1e-6)
+
+
+def test_optimizer_state_is_for_trained_tensors_only():
+    setup = tiny.make_setup()
+    state = tiny.run(setup, tiny.make_hyper([0.1], [0], [1]), [1])
+    assert count(state.opt_state) == count(state.trainable)
+    assert all(path[0] in ("head", "edits") for path in flatten(state.trainable))
+
+
+def test_frozen_weights_keep_their_bits():
+    setup = tiny.make_setup()
+    before = jax.device_get(setup.parts[2])
+    tiny.run(setup, tiny.make_hyper([0.5], [1e-2], [1]), [9])
+    assert_same(jax.device_get(setup.parts[2]), before)
+
+
+def test_linear_trains_on_cached_features():
+    setup = tiny.make_setup("linear")
+    assert setup.cut == 4  # embed, two blocks, pool
+    cached = tiny.run(setup, tiny.make_hyper([0.1], [0], [1]), [9])
+    uncached = tiny.make_setup("linear")
+    uncached.__dict__["cut"] = 0
+    plain = tiny.run(uncached, tiny.make_hyper([0.1], [0], [1]), [9])
+    assert_same(cached.trainable, plain.trainable, 1e-5)
+
+
+def test_bfloat16_trains_float32_tensors():
+    setup = tiny.make_setup(dtype=jnp.bfloat16)
+    state = tiny.run(setup, tiny.make_hyper([0.1], [0], [1]), [9])
+    assert {x.dtype for x in jax.tree.leaves(state.trainable)} == {np.dtype("float32")}
+    exact = tiny.run(tiny.make_setup(), tiny.make_hyper([0.1], [0], [1]), [9])
+    np.testing.assert_allclose(state.loss, exact.loss, rtol=0.05)
+
+
+@pytest.mark.parametrize("trials", [1, 4])
+def test_eight_devices_equal_one(trials, tmp_path):
+    """The batch of one trial over 4 devices; 4 trials over 4 times 2 devices."""
+    program = f"""
+import jax, numpy as np
+from training import tiny
+seeds = list(range({trials}))
+hyper = tiny.make_hyper([0.1] * {trials}, [1e-3] * {trials}, seeds)
+state = tiny.run(tiny.make_setup(), hyper, [9])
+assert jax.device_count() == 8
+np.savez({str(tmp_path / "state.npz")!r}, *jax.tree.leaves(state))
+"""
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "JAX_PLATFORMS": "cpu",
+    }
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    seeds = list(range(trials))
+    hyper = tiny.make_hyper([0.1] * trials, [1e-3] * trials, seeds)
+    one = jax.tree.leaves(tiny.run(tiny.make_setup(), hyper, [9]))
+    with np.load(tmp_path / "state.npz") as file:
+        for name, leaf in zip(file.files, one, strict=True):
+            np.testing.assert_allclose(file[name], leaf, rtol=0, atol=1e-5)
+
+
+def test_a_step_traces_once(monkeypatch):
+    setup, calls = tiny.make_setup(), []
+    original = losses.cross_entropy
+    monkeypatch.setattr(
+        losses, "cross_entropy", lambda *a: calls.append(1) or original(*a)
+    )
+    tiny.run(setup, tiny.make_hyper([0.1], [0], [1]), [1, 2, 9])
+    assert len(calls) == 1

@@ -1,0 +1,66 @@
+"""A complete training problem of a few thousand parameters."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from vpt_jax import backbones, methods, parallel
+from vpt_jax.backbones.vit import ViTConfig
+from vpt_jax.checkpoints import Pretrained
+from vpt_jax.data import preprocess
+from vpt_jax.training import optim, step
+
+CONFIG = ViTConfig(patch=4, width=8, depth=2, heads=2, mlp_dim=16, image_size=8)
+NUM_EXAMPLES, BATCH, EPOCHS, CLASSES = 10, 4, 3, 3
+
+
+def make_setup(method="prompt", dtype=jnp.float32, **changes):
+    model = backbones.FAMILIES[ViTConfig](CONFIG, rngs=nnx.Rngs(0))
+    params = nnx.as_pure(nnx.state(model))
+    params = jax.tree.map(lambda x: x.astype(dtype), params)
+    graphdef, _ = nnx.split(backbones.abstract(CONFIG, dtype))
+    values = {
+        "pretrained": Pretrained(CONFIG, graphdef, params, "random", "random"),
+        "method": method,
+        "method_config": methods.METHODS[method].config(),
+        "num_classes": CLASSES,
+        "num_examples": NUM_EXAMPLES,
+        "batch_size": BATCH,
+        "epochs": EPOCHS,
+        "warmup_epochs": 1,
+        "schedule": "step",
+        "optimizer": optim.make_optimizer("sgd", 0.9, step.decays),
+        "preset": preprocess.PRESETS["inception"],
+    }
+    return step.Setup(**values | changes)
+
+
+def make_data():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (NUM_EXAMPLES, 8, 8, 3), np.uint8)
+    return jnp.asarray(images), jnp.asarray(rng.integers(0, CLASSES, NUM_EXAMPLES))
+
+
+def make_hyper(lr, weight_decay, seed):
+    return optim.Hyper(
+        jnp.asarray(lr, jnp.result_type(float)),
+        jnp.asarray(weight_decay, jnp.result_type(float)),
+        jnp.asarray(seed, jnp.uint32),
+    )
+
+
+def run(setup, hyper, stops):
+    """The state after training in chunks that end at `stops`."""
+    mesh = parallel.make_mesh(len(hyper.seed), setup.batch_size)
+    hyper = jax.device_put(hyper, parallel.over_trials(mesh))
+    images, labels = jax.device_put(make_data(), parallel.replicated(mesh))
+    frozen = jax.device_put(setup.parts[2], parallel.replicated(mesh))
+    if setup.cut:
+        images = step.make_prefix(setup)(frozen, images)
+    state = step.make_init(setup, mesh)(setup.pretrained.params, hyper)
+    chunk = step.make_chunk(setup, mesh)
+    for start, stop in zip([0, *stops], stops, strict=False):
+        start, stop = jnp.int32(start), jnp.int32(stop)
+        state = chunk(state, frozen, images, labels, hyper, start, stop)
+    return jax.device_get(state)

@@ -1,0 +1,344 @@
+"""The Python interface: `tune` a configuration, `load` what was tuned."""
+
+import dataclasses
+import pathlib
+import resource
+import sys
+import time
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+from ml_collections import ConfigDict
+
+from vpt_jax import checkpoints, data, export, methods, parallel
+from vpt_jax import config as configs
+from vpt_jax.data import preprocess
+from vpt_jax.data.examples import Examples
+from vpt_jax.errors import UserError
+from vpt_jax.progress import Bar, say
+from vpt_jax.reports import figures
+from vpt_jax.training import loop, metrics, optim, step
+from vpt_jax.training.state import Checkpoints
+from vpt_jax.training.step import Setup, State
+from vpt_jax.types import count
+from vpt_jax.workdir import MetricsLog, Workdir, default_path, write_json
+
+
+def tune(config: ConfigDict, workdir: str | pathlib.Path | None = None) -> dict:
+    """Tune a backbone on a task, or continue where an earlier call was stopped.
+
+    Args:
+        config: From `config.base` or a file of `configs/`.
+        workdir: Where all is written; None: `runs/<config>-<hash>`.
+
+    Returns:
+        The content of result.json, with 'workdir' and 'paths' added.
+
+    Raises:
+        UserError: The configuration, data, checkpoint or workdir cannot be used.
+    """
+    config = configs.resolve(config)
+    path = pathlib.Path(workdir) if workdir else default_path(config)
+    task = data.get_task(config.task)
+    split = configs.SPLITS[config.data.split]
+    examples = task.load(split, config.data.dir)
+    val = task.load("val", config.data.dir) if split == "train" else None
+    setup = make_setup(config, len(examples))
+
+    run = Workdir(path, config)
+    if run.result is not None:
+        say(f"{path} holds a finished run; delete it or use another --workdir to rerun")
+        return run.result | _paths(path)
+    seeds = config.seeds
+    hyper = optim.Hyper(
+        jnp.full(len(seeds), config.optim.lr, jnp.float32),
+        jnp.full(len(seeds), config.optim.weight_decay, jnp.float32),
+        jnp.asarray(seeds, jnp.uint32),
+    )
+    mesh = parallel.make_mesh(len(seeds), config.batch_size)
+    log = MetricsLog(
+        path,
+        [
+            {
+                "seed": s,
+                "lr": config.optim.lr,
+                "weight_decay": config.optim.weight_decay,
+            }
+            for s in seeds
+        ],
+    )
+    with Bar(setup.num_steps) as bar:
+        outcome = loop.train(
+            setup,
+            mesh,
+            hyper,
+            examples,
+            val,
+            config.val_every,
+            Checkpoints(path / "checkpoints"),
+            log.start,
+            log.add,
+            bar.update,
+        )
+    log.close()
+
+    # ---- the test images, once, for all trials together
+    test = task.load("test", config.data.dir, limit=config.data.test_examples)
+    logits = step.make_logits(setup)
+    frozen = setup.parts[2]
+    say(f"scoring {len(test):,} test images")
+    scores = [
+        metrics.score(x, test.labels)
+        for x in loop.predict(setup, logits, outcome.state, frozen, test)
+    ]
+    lines = log.lines()
+    result = _result(config, setup, examples, val, test, outcome, scores, lines)
+    for trial, seed in enumerate(seeds):
+        only = jax.device_get(jax.tree.map(lambda x, n=trial: x[n], outcome.state))
+        folder = path / "export"
+        folder = folder / f"seed_{seed}" if len(seeds) > 1 else folder
+        manifest = {
+            "format": 1,
+            "config": configs.to_dict(config),
+            "backbone": config.backbone.name,
+            "checkpoint_sha256": setup.pretrained.sha256,
+            "classes": list(task.class_names(config.data.dir)),
+            "seed": seed,
+            "metrics": scores[trial],
+        }
+        result["tuned_bytes"] = export.write(
+            folder, setup, only.trainable, only.stats, manifest
+        )
+    title = f"{config.method.name} on {config.task}, {config.backbone.name}"
+    figures.learning_curve(lines, title, path / "figures" / "learning_curve.png")
+    _warn_of_collapse(lines, task.num_classes, config.optim.lr)
+    run.finish(result)
+    return result | _paths(path)
+
+
+@dataclasses.dataclass(frozen=True)
+class TunedModel:
+    """A backbone with what was tuned on it, ready to classify images.
+
+    Attributes:
+        setup: The network's parts and preprocessing.
+        state: The tuned tensors, T = 1.
+        classes: Names of the C classes.
+        manifest: Of the export.
+    """
+
+    setup: Setup
+    state: State
+    classes: tuple[str, ...]
+    manifest: dict
+
+    def predict(
+        self, images: Sequence[UInt8[np.ndarray, "h w 3"]]
+    ) -> Float[np.ndarray, "n C"]:
+        """Class probabilities of RGB images of any sizes."""
+        if not len(images):
+            return np.zeros((0, len(self.classes)), np.float32)
+        ids = [str(n) for n in range(len(images))]
+        examples = Examples.from_images(list(images), [0] * len(images), ids)
+        logits = self.logits(examples)
+        return np.asarray(jax.nn.softmax(logits, axis=-1))
+
+    def logits(self, examples: Examples) -> Float[np.ndarray, "n C"]:
+        """Logits of a whole split."""
+        program = step.make_logits(self.setup)
+        frozen = self.setup.parts[2]
+        return loop.predict(self.setup, program, self.state, frozen, examples)[0]
+
+
+def load(path: str | pathlib.Path, checkpoint: str | None = None) -> TunedModel:
+    """A tuned model from a workdir or an export folder.
+
+    Args:
+        path: The folder. Of a run with several seeds, `export/seed_N`.
+        checkpoint: Where the backbone is, if no longer where the run found it.
+
+    Raises:
+        UserError: No export there, or the backbone is not the one it was tuned on.
+    """
+    directory = pathlib.Path(path)
+    if (directory / "export").is_dir():
+        directory = directory / "export"
+    several = sorted(directory.glob("seed_*/manifest.json"))
+    if several:
+        directory = several[0].parent
+    manifest = export.read_manifest(directory)
+    config = configs.resolve(_from_dict(manifest["config"]))
+    if checkpoint is not None:
+        config.backbone.checkpoint = checkpoint
+    setup = make_setup(config, 1, len(manifest["classes"]))
+    if setup.pretrained.sha256 != manifest["checkpoint_sha256"]:
+        raise UserError(
+            f"{directory} was tuned on a {manifest['backbone']} with sha256 "
+            f"{manifest['checkpoint_sha256']}, but {setup.pretrained.source} has "
+            f"{setup.pretrained.sha256}; give the right config.backbone.checkpoint"
+        )
+    trainable, stats = export.read_tensors(directory, setup)
+    one = lambda tree: jax.tree.map(lambda x: jnp.asarray(x)[None], tree)  # noqa: E731
+    state = State(one(trainable), one(stats), None, None, None, None)
+    return TunedModel(setup, state, tuple(manifest["classes"]), manifest)
+
+
+def make_setup(
+    config: ConfigDict, num_examples: int, num_classes: int | None = None
+) -> Setup:
+    """The fixed part of a run from a resolved configuration; loads the backbone."""
+    name = config.method.name
+    options = {k: v for k, v in config.method.items() if k != "name"}
+    pretrained = checkpoints.load(
+        config.backbone.name,
+        config.backbone.checkpoint,
+        config.image_size,
+        dtype=jnp.dtype(config.precision),
+        frozen_dtype=config.backbone.dtype,
+    )
+    return Setup(
+        pretrained=pretrained,
+        method=name,
+        method_config=methods.make_config(name, options),
+        num_classes=num_classes or data.get_task(config.task).num_classes,
+        num_examples=num_examples,
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        warmup_epochs=config.optim.warmup_epochs,
+        schedule=config.optim.schedule,
+        optimizer=optim.make_optimizer(
+            config.optim.name, config.optim.momentum, step.DECAYS[config.optim.name]
+        ),
+        preset=preprocess.get_preset(config.data.preset),
+    )
+
+
+def evaluate(model: TunedModel, workdir: pathlib.Path, overrides: dict) -> dict:
+    """Score a tuned model on the test images of its task.
+
+    Args:
+        model: From `load`.
+        workdir: Gets eval.json.
+        overrides: 'dir' and 'test_examples', where they differ from the run's.
+    """
+    config = model.manifest["config"]
+    chosen = config["data"] | {k: v for k, v in overrides.items() if v is not None}
+    task = data.get_task(config["task"])
+    test = task.load("test", chosen["dir"], limit=chosen["test_examples"])
+    started = time.perf_counter()
+    scores = metrics.score(model.logits(test), test.labels)
+    result = {
+        "task": config["task"],
+        **{f"test_{name}": value for name, value in scores.items()},
+        "n_test": len(test),
+        "seconds": time.perf_counter() - started,
+    }
+    write_json(workdir / "eval.json", result)
+    return result
+
+
+def _result(config, setup, examples, val, test, outcome, scores, lines) -> dict:
+    """Every field of result.json but the bytes of the export."""
+    _, trainable, _, _ = setup.parts
+    backbone_params = count(setup.pretrained.params)
+    trained = count(trainable)
+    in_backbone = count(trainable["backbone"]) if "backbone" in trainable else 0
+    alive = np.asarray(outcome.state.alive)
+    good = [s for s, ok in zip(scores, alive, strict=True) if ok]
+    last_val = [x["val_top1"] for x in lines if x["epoch"] == config.epochs]
+    mean = lambda key: _mean([s[key] for s in good])  # noqa: E731
+    failed = [seed for seed, ok in zip(config.seeds, alive, strict=True) if not ok]
+    several = len(config.seeds) > 1
+    return {
+        "task": config.task,
+        "method": config.method.name,
+        "method_options": {k: v for k, v in config.method.items() if k != "name"},
+        "backbone": config.backbone.name,
+        "checkpoint_sha256": setup.pretrained.sha256,
+        "num_classes": setup.num_classes,
+        "image_size": config.image_size,
+        "epochs": config.epochs,
+        "batch_size": config.batch_size,
+        "seed": list(config.seeds) if several else config.seeds[0],
+        "optimizer": config.optim.name,
+        "lr": config.optim.lr,
+        "weight_decay": config.optim.weight_decay,
+        "precision": config.precision,
+        "normalization": config.data.preset,
+        "test_top1": mean("top1"),
+        "test_top1_std": float(np.std([s["top1"] for s in good]))
+        if several and good
+        else None,
+        "test_top1_per_seed": [
+            s["top1"] if ok else None for s, ok in zip(scores, alive, strict=True)
+        ],
+        "test_top5": mean("top5"),
+        "test_auc": mean("auc"),
+        "test_mean_per_class": mean("mean_per_class"),
+        "val_top1": _mean(last_val),
+        "trainable_params": trained,
+        "head_params": count(trainable["head"]),
+        "backbone_params": backbone_params,
+        "tuned_percent": 100 * trained / (backbone_params + trained - in_backbone),
+        "tuned_bytes": None,
+        "train_seconds": outcome.train_seconds,
+        "compile_seconds": outcome.compile_seconds,
+        "images_per_second": outcome.images_per_second,
+        "peak_memory_bytes": _peak_memory(),
+        "n_train": len(examples),
+        "n_val": 0 if val is None else len(val),
+        "n_test": len(test),
+        "data_fingerprint": examples.fingerprint(),
+        "status": "ok"
+        if not failed
+        else f"failed: the loss was not finite for seed {', '.join(map(str, failed))} "
+        f"at lr {config.optim.lr:g}",
+    }
+
+
+def _mean(values: list) -> float | None:
+    values = [v for v in values if v is not None]
+    return float(np.mean(values)) if values else None
+
+
+def _peak_memory() -> int:
+    """Of the first device; on a CPU of this process."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"]
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _warn_of_collapse(lines: list[dict], num_classes: int, lr: float) -> None:
+    """Tell the user when training ended where guessing would have."""
+    last = [x for x in lines if x["epoch"] == lines[-1]["epoch"]]
+    for line in last:
+        if line["train_top1"] < 150 / num_classes:
+            say(
+                f"warning: seed {line['seed']} collapsed: {line['train_top1']:.1f} % "
+                f"on its training images is what guessing among {num_classes} classes "
+                f"gives; try a lower learning rate than optim.lr={lr:g}"
+            )
+
+
+def _paths(path: pathlib.Path) -> dict:
+    return {"workdir": str(path)}
+
+
+def _from_dict(content: dict) -> ConfigDict:
+    """A base configuration with the values of a resolved one."""
+    config = configs.base(content["task"])
+    # base_lr and lr name the same thing: keep the final one.
+    content = content | {"optim": content["optim"] | {"base_lr": None}}
+    with config.unlocked():
+        for key, value in content.items():
+            if isinstance(value, dict):
+                for name, entry in value.items():
+                    config[key][name] = entry
+            else:
+                config[key] = tuple(value) if isinstance(value, list) else value
+    return config

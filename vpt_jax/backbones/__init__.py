@@ -1,0 +1,37 @@
+"""Plain networks that know nothing of tuning.
+
+A backbone offers `embed(images) -> tokens`, `blocks`, `pool(tokens) -> features`,
+`width` (of the features) and `config`. A new family is one file and one line below.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+from flax import nnx
+
+from vpt_jax.backbones import vit
+from vpt_jax.errors import UserError
+
+FAMILIES = {vit.ViTConfig: vit.ViT}
+CONFIGS = {**vit.CONFIGS}
+
+
+def get_config(name: str, image_size: int | None = None):
+    """The shape of backbone `name`, for images of `image_size` px (None: its own)."""
+    if name not in CONFIGS:
+        raise UserError(f"unknown backbone {name!r}; known: {', '.join(CONFIGS)}")
+    config = CONFIGS[name]
+    if image_size is None:
+        return config
+    if image_size < config.patch or image_size % config.patch:
+        raise UserError(
+            f"image_size {image_size} is not a multiple of the {config.patch} px "
+            f"patches of {name}"
+        )
+    return dataclasses.replace(config, image_size=image_size)
+
+
+def abstract(config, dtype=jnp.float32):
+    """The backbone of `config` with shapes in place of arrays: nothing is allocated."""
+    family = FAMILIES[type(config)]
+    return nnx.eval_shape(lambda: family(config, dtype=dtype, rngs=nnx.Rngs(0)))

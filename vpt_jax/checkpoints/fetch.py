@@ -1,0 +1,148 @@
+"""From the address of a file to a file on this machine.
+
+A local path is used where it lies. A public address (`https://`, or `gs://` for a
+public Google Cloud bucket) is downloaded once into the user's cache directory;
+the environment variable `VPT_JAX_CACHE` names another one. A download appears under
+its final name only when it is complete and, where the hash is known, verified.
+"""
+
+import hashlib
+import os
+import pathlib
+import sys
+import urllib.parse
+
+import pooch
+import requests
+
+from vpt_jax.errors import UserError
+
+BY_HAND = "download it by hand and pass config.backbone.checkpoint=PATH"
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+CHUNK_BYTES = 2**20  # pooch's default, 1 KiB, flushes 400,000 times for ViT-B/16
+
+
+def fetch(source: str, sha256: str | None = None) -> pathlib.Path:
+    """Returns a local path with the content of `source`, downloading it if needed.
+
+    Args:
+        source: a local path, `https://...` or `gs://bucket/object` (public buckets).
+            `http://` is accepted for this machine's own addresses only.
+        sha256: the expected hash in hexadecimal. A cached file that differs is
+            downloaded again. None skips the check: the hash of a fresh download is
+            then printed, so that it can be recorded.
+
+    Raises:
+        UserError: the file is missing, cannot be downloaded or has another hash.
+    """
+    if "://" not in source:
+        return _local(source, sha256)
+    return _download(source, _web_address(source), sha256)
+
+
+def sha256_of(path: str | os.PathLike) -> str:
+    """SHA-256 of a file in hexadecimal, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_dir() -> pathlib.Path:
+    """Where downloads are kept."""
+    chosen = os.environ.get("VPT_JAX_CACHE")
+    return pathlib.Path(chosen or pooch.os_cache("vpt_jax")).expanduser()
+
+
+def _local(source: str, sha256: str | None) -> pathlib.Path:
+    path = pathlib.Path(source).expanduser()
+    if not path.is_file():
+        problem = "is not a file" if path.exists() else "does not exist"
+        raise UserError(
+            f"{source!r} {problem}; pass config.backbone.checkpoint=PATH with the"
+            " path of a checkpoint file, or an https:// or gs:// address"
+        )
+    try:
+        found = sha256_of(path) if sha256 else None
+    except OSError as error:
+        raise UserError(
+            f"cannot read {source!r} ({error.strerror}); check its permissions"
+        ) from error
+    if sha256 and found != sha256.lower():
+        raise UserError(
+            f"{source!r} has sha256 {found}, expected {sha256.lower()}; it is damaged"
+            " or another file: replace it"
+        )
+    return path
+
+
+def _web_address(source: str) -> str:
+    """The http(s) address that serves `source`."""
+    try:
+        parts = urllib.parse.urlsplit(source)
+        host = parts.hostname
+    except ValueError as error:
+        raise UserError(f"{source!r} is not an address ({error}); {BY_HAND}") from error
+    if parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK):
+        return source
+    if parts.scheme == "http":
+        raise UserError(f"{source!r} is not encrypted; use https://, or {BY_HAND}")
+    if parts.scheme != "gs":
+        raise UserError(
+            f"{source!r}: unknown scheme {parts.scheme!r}; allowed are a local path,"
+            f" https:// and gs://, or {BY_HAND}"
+        )
+    bucket, _, name = source.partition("://")[2].partition("/")
+    if not bucket or not name:
+        raise UserError(f"{source!r} is not of the form gs://bucket/object")
+    return f"https://storage.googleapis.com/{bucket}/{urllib.parse.quote(name)}"
+
+
+def _download(source: str, url: str, sha256: str | None) -> pathlib.Path:
+    target = cache_dir() / _cache_name(url)
+    is_new = not target.exists()
+    pooch.get_logger().setLevel("WARNING")  # its hint addresses callers of pooch
+    if is_new:
+        print(f"Downloading {url} to {target}", file=sys.stderr)
+    opened: list[requests.Response] = []
+    try:
+        pooch.retrieve(
+            url,
+            known_hash=f"sha256:{sha256}" if sha256 else None,
+            fname=target.name,
+            path=target.parent,
+            downloader=pooch.HTTPDownloader(
+                progressbar=sys.stderr.isatty(),
+                chunk_size=CHUNK_BYTES,
+                hooks={"response": lambda response, **_: opened.append(response)},
+            ),
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot download {source}: {_reason(error)}") from error
+    finally:
+        for response in opened:  # pooch leaves a transfer that failed open
+            response.close()
+    if is_new and not sha256:
+        print(f"sha256 of {target.name}: {sha256_of(target)}", file=sys.stderr)
+    return target
+
+
+def _cache_name(url: str) -> str:
+    """A file name that differs between addresses and still shows the file's name."""
+    name = urllib.parse.urlsplit(url).path.rpartition("/")[2]
+    return f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name[-100:]}"
+
+
+def _reason(error: Exception) -> str:
+    """One line: what went wrong and what to do about it."""
+    detail = " ".join(str(error).split())
+    if isinstance(error, requests.HTTPError):
+        answer = f"{error.response.status_code} {error.response.reason}"
+        return f"the server answered {answer}; check the address, or {BY_HAND}"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return f"the transfer broke off; try again, or {BY_HAND}"
+    if isinstance(error, requests.ConnectionError | requests.Timeout):
+        return f"no connection; is there a network? If not, {BY_HAND} ({detail})"
+    if isinstance(error, requests.RequestException):
+        return f"{detail}; {BY_HAND}"
+    if isinstance(error, OSError):
+        return f"{detail}; set VPT_JAX_CACHE to a folder with space that you can write"
+    return f"wrong hash, nothing was kept; try again, or {BY_HAND} ({detail})"

@@ -1,0 +1,87 @@
+"""What a configuration needs, and whether it is there."""
+
+import dataclasses
+
+import jax
+from ml_collections import ConfigDict
+from rich.console import Console
+from rich.table import Table
+
+from vpt_jax import backbones, checkpoints, data
+from vpt_jax import config as configs
+from vpt_jax.checkpoints import fetch, zoo
+from vpt_jax.errors import UserError
+from vpt_jax.workdir import environment
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One line of the report."""
+
+    what: str
+    ready: bool
+    finding: str
+
+
+def check(config: ConfigDict) -> list[Check]:
+    """Look at devices, configuration, backbone file and data; downloads nothing."""
+    found = environment()
+    versions = ", ".join(f"{k} {v}" for k, v in found["packages"].items())
+    checks = [
+        Check("python", True, f"{found['python']}; {versions}"),
+        Check("devices", True, f"{jax.device_count()} x {found['devices'][0]}"),
+    ]
+    try:
+        config = configs.resolve(config)
+    except UserError as error:
+        return [*checks, Check("config", False, str(error))]
+    choice = f"{config.task}, {config.method.name}, {config.backbone.name}"
+    checks.append(Check("config", True, f"{choice}; {config.image_size} px"))
+    return [*checks, _backbone(config), _data(config)]
+
+
+def show(checks: list[Check]) -> None:
+    """A table on stdout."""
+    table = Table(title="doctor", title_justify="left", show_lines=True)
+    for column in ("what", "ready", "finding"):
+        table.add_column(column)
+    for line in checks:
+        mark = "[green]yes[/green]" if line.ready else "[red]no[/red]"
+        table.add_row(line.what, mark, line.finding)
+    Console().print(table)
+
+
+def _backbone(config: ConfigDict) -> Check:
+    name, source = config.backbone.name, config.backbone.checkpoint
+    source = source or zoo.lookup(name).url
+    if "://" in source:
+        finding = f"{name} is read from {source}, kept in {fetch.cache_dir()}"
+        return Check("backbone", True, finding)
+    try:
+        shape = backbones.get_config(name, config.image_size)
+        loaded = checkpoints.load(
+            name,
+            config.backbone.checkpoint,
+            shape.image_size,
+            dtype="float32",
+            frozen_dtype=config.backbone.dtype,
+        )
+    except UserError as error:
+        return Check("backbone", False, str(error))
+    return Check("backbone", True, f"{name} from {source}, sha256 {loaded.sha256}")
+
+
+def _data(config: ConfigDict) -> Check:
+    task = data.get_task(config.task)
+    split = configs.SPLITS[config.data.split]
+    try:
+        train = task.load(split, config.data.dir)
+        task.load("test", config.data.dir, limit=1)
+    except UserError as error:
+        return Check("data", False, str(error))
+    return Check(
+        "data",
+        True,
+        f"{task.name}: {len(train):,} training images of {task.num_classes} classes, "
+        f"fingerprint {train.fingerprint()}; test images found",
+    )

@@ -1,0 +1,8 @@
+"""The one exception that a user's mistake raises."""
+
+
+class UserError(ValueError):
+    """Input that cannot be used: one line that says what is wrong and what to do.
+
+    `launch.py` prints it without a traceback and exits with code 2.
+    """

@@ -1,0 +1,86 @@
+"""`export/`: the tuned tensors of one trial, and all that is needed to use them.
+
+tuned.safetensors   trained tensors and statistics, by name
+manifest.json       configuration, backbone and its sha256, classes, metrics
+backbone.npz        full fine-tuning only: the backbone in the original format
+"""
+
+import pathlib
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from vpt_jax.checkpoints import original_vit
+from vpt_jax.errors import UserError
+from vpt_jax.training.step import Setup
+from vpt_jax.types import Tree, flatten, path_name, unflatten
+from vpt_jax.workdir import read_json, write_json
+
+TENSORS, MANIFEST, BACKBONE = "tuned.safetensors", "manifest.json", "backbone.npz"
+
+
+def write(
+    directory: pathlib.Path, setup: Setup, trainable: Tree, stats: Tree, manifest: dict
+) -> int:
+    """Write one trial's tensors, without a trial axis.
+
+    Returns:
+        Bytes of tuned.safetensors.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        f"{group}.{path_name(path)}": np.ascontiguousarray(leaf)
+        for group, tree in (("trainable", trainable), ("stats", stats))
+        for path, leaf in flatten(tree).items()
+    }
+    temporary = directory / (TENSORS + ".tmp")
+    save_file(tensors, temporary)
+    temporary.replace(directory / TENSORS)
+    if not flatten(setup.parts[2]):  # nothing frozen: the backbone itself was tuned
+        leaves = {p[1:]: x for p, x in flatten(trainable).items() if p[0] == "backbone"}
+        original_vit.save(directory / BACKBONE, leaves, setup.pretrained.config.heads)
+    write_json(directory / MANIFEST, manifest)
+    return (directory / TENSORS).stat().st_size
+
+
+def read_manifest(directory: pathlib.Path) -> dict:
+    """The manifest of an export."""
+    manifest = read_json(directory / MANIFEST)
+    if manifest is None:
+        raise UserError(
+            f"{directory} holds no {MANIFEST}; give the workdir of a finished run or "
+            "its export folder"
+        )
+    return manifest
+
+
+def read_tensors(directory: pathlib.Path, setup: Setup) -> tuple[Tree, Tree]:
+    """(trainable, stats), checked by name and shape.
+
+    Raises:
+        UserError: Not readable, or of another model; lists what differs.
+    """
+    path = directory / TENSORS
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    _, trainable, _, stats = setup.parts
+    groups = {"trainable": trainable, "stats": stats}
+    wanted = {
+        f"{group}.{path_name(leaf)}": shape.shape
+        for group, tree in groups.items()
+        for leaf, shape in flatten(tree).items()
+    }
+    found = {name: array.shape for name, array in tensors.items()}
+    if found != wanted:
+        differing = sorted(dict(found.items() ^ wanted.items()))
+        raise UserError(
+            f"{path} holds other tensors than its manifest describes: "
+            f"{', '.join(differing[:12])}"
+        )
+    return tuple(
+        unflatten(tree, {p: tensors[f"{group}.{path_name(p)}"] for p in flatten(tree)})
+        for group, tree in groups.items()
+    )

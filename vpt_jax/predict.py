@@ -1,0 +1,90 @@
+"""Classify image files with a tuned model; write CSV or JSON."""
+
+import csv
+import json
+import pathlib
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+
+from vpt_jax.api import TunedModel
+from vpt_jax.errors import UserError
+from vpt_jax.progress import say
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"}
+GROUP = 256  # images decoded at a time
+COLUMNS = ("path", "class", "probability")
+
+
+def predict_files(
+    model: TunedModel, images: Iterable[str], output: pathlib.Path
+) -> tuple[int, list[pathlib.Path]]:
+    """Classify files, and all images below folders.
+
+    Args:
+        model: From `vpt_jax.load`.
+        images: Files and folders.
+        output: `.csv` or `.json`, replaced as a whole.
+
+    Returns:
+        How many were classified, and the files that could not be decoded.
+
+    Raises:
+        UserError: Nothing to classify, or another ending than these two.
+    """
+    if output.suffix not in (".csv", ".json"):
+        raise UserError(f"--output {output} must end in .csv or .json")
+    paths = list(_files(images))
+    if not paths:
+        raise UserError(
+            f"no image under {', '.join(images)}; known endings: "
+            f"{', '.join(sorted(SUFFIXES))}"
+        )
+    rows, broken = [], []
+    for start in range(0, len(paths), GROUP):
+        decoded = []
+        for path in paths[start : start + GROUP]:
+            try:
+                decoded.append((path, read_image(path)))
+            except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as e:
+                say(f"skipped {path}: {e}")
+                broken.append(path)
+        probabilities = model.predict([image for _, image in decoded])
+        for (path, _), row in zip(decoded, probabilities, strict=True):
+            best = int(row.argmax())
+            rows.append((str(path), model.classes[best], round(float(row[best]), 6)))
+    _write(output, rows)
+    return len(rows), broken
+
+
+def read_image(path: pathlib.Path) -> UInt8[np.ndarray, "h w 3"]:
+    """An image file as RGB."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _files(images: Iterable[str]) -> Iterator[pathlib.Path]:
+    for name in images:
+        path = pathlib.Path(name)
+        if path.is_dir():
+            found = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            yield from sorted(found)
+        elif path.exists():
+            yield path
+        else:
+            raise UserError(f"--images {name} does not exist")
+
+
+def _write(output: pathlib.Path, rows: list[tuple]) -> None:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(output.name + ".tmp")
+    with open(temporary, "w", newline="") as file:
+        if output.suffix == ".json":
+            json.dump(
+                [dict(zip(COLUMNS, r, strict=True)) for r in rows], file, indent=1
+            )
+        else:
+            csv.writer(file).writerows([COLUMNS, *rows])
+    temporary.replace(output)

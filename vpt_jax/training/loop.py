@@ -1,0 +1,238 @@
+"""The training loop: chunks of compiled steps, and on the host what comes between."""
+
+import contextlib
+import dataclasses
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float
+
+from vpt_jax import parallel
+from vpt_jax.data import preprocess
+from vpt_jax.data.examples import Examples
+from vpt_jax.training import metrics, step
+from vpt_jax.training.optim import Hyper
+from vpt_jax.training.state import Checkpoints
+from vpt_jax.training.step import Setup, State
+
+CHUNK_SECONDS = 5.0  # how long progress, SIGTERM and checkpoints may have to wait
+CHECKPOINT_SECONDS = 20.0
+EVAL_BATCH = 100  # images; a fixed size, so that scores do not depend on the device
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What training leaves: the state and its costs, in seconds."""
+
+    state: State
+    train_seconds: float
+    compile_seconds: float
+    images_per_second: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """What is known of trial `trial` when epoch `epoch` (from 1) is over."""
+
+    epoch: int
+    trial: int
+    train_loss: float | None  # None: not finite
+    train_top1: float
+    val_top1: float | None
+
+
+def train(
+    setup: Setup,
+    mesh: Mesh,
+    hyper: Hyper,
+    examples: Examples,
+    val: Examples | None,
+    val_every: int,
+    checkpoints: Checkpoints,
+    on_start: Callable[[int], None],
+    on_epoch: Callable[[Epoch], None],
+    on_chunk: Callable[[int, float, float, float], None],
+) -> Outcome:
+    """Train all trials to the end, from the newest checkpoint if there is one.
+
+    Args:
+        setup, mesh, hyper: What is trained, where, and the (T,) hyper-parameters.
+        examples: The training images.
+        val: Images that are scored every `val_every` epochs and after the last.
+        checkpoints: Where the state is kept.
+        on_start: Called with the number of epochs that are already done.
+        on_epoch: Called for every finished epoch and trial.
+        on_chunk: Called with the finished steps, the latest mean loss and top-1 of the
+            running epoch, and images/s.
+
+    Raises:
+        SystemExit: SIGTERM came; the state is saved.
+    """
+    # ---- what goes to the devices once
+    frozen = jax.device_put(setup.parts[2], parallel.replicated(mesh))
+    hyper = jax.device_put(hyper, parallel.over_trials(mesh))
+    state = step.make_init(setup, mesh)(setup.pretrained.params, hyper)
+    first, state, train_seconds = checkpoints.restore(state)
+    started = time.perf_counter()
+    inputs = _inputs(setup, mesh, frozen, examples)
+    labels = jax.device_put(examples.labels, parallel.replicated(mesh))
+    if first == 0:
+        train_seconds = time.perf_counter() - started  # of a prefix cache, mostly
+
+    # ---- compile
+    started = time.perf_counter()
+    bounds = jnp.int32(0), jnp.int32(0)
+    chunk = step.make_chunk(setup, mesh)
+    chunk = chunk.lower(state, frozen, inputs, labels, hyper, *bounds).compile()
+    logits = step.make_logits(setup)
+    compile_seconds = time.perf_counter() - started
+
+    # ---- chunks
+    spe = setup.steps_per_epoch
+    done, saved_at, chunk_steps, rate = first, time.perf_counter(), 1, 0.0
+    on_start(done // spe)
+    with _sigterm() as terminated:
+        while done < setup.num_steps:
+            started = time.perf_counter()
+            stop = min(done + chunk_steps, _next_val(setup, done, val, val_every))
+            state = chunk(
+                state, frozen, inputs, labels, hyper, jnp.int32(done), jnp.int32(stop)
+            )
+            curves = jax.device_get((state.loss, state.correct, state.alive))
+            seconds = time.perf_counter() - started
+            train_seconds += seconds
+            steps = stop - done
+            rate = steps * setup.batch_size * len(hyper.seed) / seconds
+            # The first chunk is one step: slow for reasons of its own.
+            grown = 4 * chunk_steps if done > first else 8
+            limit = max(1, int(CHUNK_SECONDS * steps / seconds))
+            finished_before, done = done // spe, stop
+            chunk_steps = min(grown, limit)
+
+            val_top1 = None
+            if val is not None and done == _next_val(setup, done - 1, val, val_every):
+                scores = predict(setup, logits, state, frozen, val)
+                val_top1 = [metrics.score(x, val.labels)["top1"] for x in scores]
+            for epoch in range(finished_before, done // spe):
+                last = epoch == done // spe - 1
+                _report(setup, epoch, curves, val_top1 if last else None, on_epoch)
+            on_chunk(done, *_running(setup, done, curves), rate)
+
+            now = time.perf_counter()
+            over = done == setup.num_steps or not curves[2].any()
+            if over or terminated() or now - saved_at > CHECKPOINT_SECONDS:
+                checkpoints.save(done, state, train_seconds)
+                saved_at = now
+            if terminated() and not over:
+                checkpoints.close()
+                print(
+                    f"SIGTERM after step {done}: saved; the same command continues",
+                    file=sys.stderr,
+                )
+                raise SystemExit(128 + signal.SIGTERM)
+            if over:
+                break
+    checkpoints.close()
+    images = done * setup.batch_size * len(hyper.seed)
+    return Outcome(state, train_seconds, compile_seconds, images / train_seconds)
+
+
+def predict(
+    setup: Setup, logits, state: State, frozen, examples: Examples
+) -> Float[np.ndarray, "T n C"]:
+    """Logits of all trials for all images, in batches of one size."""
+    parts = []
+    for _, size, raw in batches(examples, setup.image_size, EVAL_BATCH):
+        out = logits(state.trainable, state.stats, frozen, raw)
+        parts.append(np.asarray(out)[:, :size])
+    return np.concatenate(parts, axis=1)
+
+
+def batches(
+    examples: Examples, image_size: int, batch_size: int
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """(first index, rows that count, raw images) with the last batch filled up.
+
+    Images of one size stay uint8; others are resized here, to float32 in [0, 255].
+    """
+    for start in range(0, len(examples), batch_size):
+        images = examples.images[start : start + batch_size]
+        if not examples.uniform_size:
+            images = np.stack([preprocess.resize_host(x, image_size) for x in images])
+        size = len(images)
+        fill = [(0, batch_size - size)] + [(0, 0)] * 3
+        yield start, size, np.pad(images, fill, mode="edge")
+
+
+def _inputs(setup: Setup, mesh: Mesh, frozen, examples: Examples) -> jax.Array:
+    """The training images on the devices, raw or after the frozen prefix."""
+    where = parallel.replicated(mesh)
+    if setup.cut:
+        prefix = step.make_prefix(setup)
+        parts = [
+            np.asarray(prefix(frozen, raw))[:size]
+            for _, size, raw in batches(examples, setup.image_size, EVAL_BATCH)
+        ]
+        return jax.device_put(np.concatenate(parts), where)
+    if examples.uniform_size:
+        return jax.device_put(examples.images, where)
+    size = setup.image_size
+    resized = np.empty((len(examples), size, size, 3), np.float32)
+    for start, count, raw in batches(examples, size, EVAL_BATCH):
+        resized[start : start + count] = raw[:count]
+    return jax.device_put(resized, where)
+
+
+def _next_val(setup: Setup, done: int, val, val_every: int) -> int:
+    """The step after which the next validation is due; the last step without one."""
+    if val is None or not val_every:
+        return setup.num_steps
+    every = val_every * setup.steps_per_epoch
+    return min((done // every + 1) * every, setup.num_steps)
+
+
+def _report(setup, epoch, curves, val_top1, on_epoch) -> None:
+    loss, correct, _ = curves
+    for trial in range(len(loss)):
+        mean = float(loss[trial, epoch]) / setup.num_examples
+        on_epoch(
+            Epoch(
+                epoch + 1,
+                trial,
+                mean if math.isfinite(mean) else None,
+                100 * float(correct[trial, epoch]) / setup.num_examples,
+                None if val_top1 is None else val_top1[trial],
+            )
+        )
+
+
+def _running(setup: Setup, done: int, curves) -> tuple[float, float]:
+    """Mean loss and top-1 over the images seen in the epoch of the latest step."""
+    loss, correct, alive = curves
+    epoch, steps = divmod(done - 1, setup.steps_per_epoch)
+    seen = min((steps + 1) * setup.batch_size, setup.num_examples)
+    trials = alive if alive.any() else np.ones_like(alive)
+    mean = loss[trials, epoch].mean(), correct[trials, epoch].mean()
+    return float(mean[0]) / seen, 100 * float(mean[1]) / seen
+
+
+@contextlib.contextmanager
+def _sigterm() -> Iterator[Callable[[], bool]]:
+    """Turn SIGTERM into a question that the loop asks between chunks."""
+    received = []
+    try:
+        before = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
+    except ValueError:  # not the main thread: the caller handles its signals
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(received)
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,106 @@
+"""Learning-rate schedule and optimizers whose lr and decay are traced per trial.
+
+Source of the protocol: `src/solver/lr_scheduler.py` and `src/solver/optimizer.py` of
+the public code.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vpt_jax.types import Path, Tree
+
+OPTIMIZERS = ("sgd", "adamw", "adamw_public")
+SCHEDULES = ("epoch", "step")
+
+
+class Hyper(NamedTuple):
+    """What may differ between trials; arrays of shape (T,)."""
+
+    lr: jax.Array  # peak learning rate, already scaled by the batch size
+    weight_decay: jax.Array  # coupled for SGD, decoupled for AdamW
+    seed: jax.Array  # initialisation, order of the images, dropout
+
+
+def lr_multiplier(epoch, *, epochs: int, warmup_epochs: int):
+    """Linear warm-up from 0, then half a cosine; `epoch` may be fractional.
+
+    The public code evaluates it once per epoch, so that its first epoch has lr 0.
+    """
+    warm = epoch / max(warmup_epochs, 1)
+    progress = (epoch - warmup_epochs) / max(epochs - warmup_epochs, 1)
+    cosine = 0.5 * (1 + jnp.cos(jnp.pi * progress))
+    return jnp.where(epoch < warmup_epochs, warm, cosine)
+
+
+def make_optimizer(
+    name: str, momentum: float, decays: Callable[[Path], bool]
+) -> Callable[[jax.Array, jax.Array], optax.GradientTransformation]:
+    """An optimizer as a function of the present lr and the weight decay.
+
+    Args:
+        name: 'sgd': momentum, decay added to the gradient first (coupled).
+            'adamw': optax's, decay as configured. 'adamw_public': the public code's
+            (its decay is 0.01 whatever is configured; see `_adamw_public`).
+        momentum: For SGD.
+        decays: Whether a trained tensor is decayed, by its path.
+    """
+    mask = functools.partial(_mask, decays)
+    if name == "sgd":
+        return lambda lr, weight_decay: optax.chain(
+            optax.add_decayed_weights(weight_decay, mask),
+            optax.trace(momentum),
+            optax.scale(-lr),
+        )
+    if name == "adamw":
+        return lambda lr, weight_decay: optax.chain(
+            optax.scale_by_adam(),
+            optax.add_decayed_weights(weight_decay, mask),
+            optax.scale(-lr),
+        )
+    return lambda lr, weight_decay: _adamw_public(lr, mask)
+
+
+def _mask(decays: Callable[[Path], bool], tree: Tree) -> Tree:
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: decays(tuple(entry.key for entry in path)), tree
+    )
+
+
+class _AdamState(NamedTuple):
+    count: jax.Array
+    mean: Tree
+    square: Tree
+
+
+def _adamw_public(lr, mask, b1=0.9, b2=0.999, eps=1e-6, decay=0.01):
+    """The public code's AdamW (`src/solver/optimizer.py:43,206-232`).
+
+    Differs from optax: `eps` joins sqrt(v) before the bias correction, and the decay,
+    fixed at 0.01, multiplies the weights that the step has already moved.
+    """
+
+    def init(params):
+        zeros = functools.partial(jax.tree.map, jnp.zeros_like)
+        return _AdamState(jnp.zeros((), jnp.int32), zeros(params), zeros(params))
+
+    def update(grads, state, params):
+        count = state.count + 1
+        mean = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mean, grads)
+        square = jax.tree.map(
+            lambda v, g: b2 * v + (1 - b2) * g**2, state.square, grads
+        )
+        step = lr * jnp.sqrt(1 - b2**count) / (1 - b1**count)
+
+        def move(param, m, v, decayed):
+            moved = param - step * m / (jnp.sqrt(v) + eps)
+            return moved * (1 - lr * decay * decayed) - param
+
+        updates = jax.tree.map(move, params, mean, square, mask(params))
+        return updates, _AdamState(count, mean, square)
+
+    return optax.GradientTransformation(init, update)

@@ -1,0 +1,276 @@
+"""One training step of one trial, and the compiled programs over all trials.
+
+    init    seed (T,)                       -> state with a leading axis T
+    chunk   state, steps start to stop      -> state        (donated)
+    logits  state, a batch of images        -> logits (T, B, C)
+
+The number of steps of a chunk is an argument, not part of the program: any division of
+a run into chunks executes the same instructions, and so gives the same bits.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from vpt_jax import methods, parallel
+from vpt_jax.checkpoints import Pretrained
+from vpt_jax.data import preprocess
+from vpt_jax.model import Model, first_trained_step
+from vpt_jax.training import losses
+from vpt_jax.training.optim import Hyper, lr_multiplier
+from vpt_jax.types import Path, Tree, widened
+
+MIN_CACHED_STEPS = 2  # embed alone is no work worth the memory of its output
+
+
+class State(NamedTuple):
+    """What training changes; every leaf has the leading axis T."""
+
+    trainable: Tree
+    stats: Tree
+    opt_state: Tree
+    alive: jax.Array  # (T,) bool: no loss or gradient has been infinite or NaN
+    loss: jax.Array  # (T, epochs): sum over the images of an epoch
+    correct: jax.Array  # (T, epochs): images classified correctly in passing
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """All that is fixed for a run, none of it an array of the backbone.
+
+    Attributes:
+        pretrained: The backbone and its weights.
+        method, method_config: The way of tuning.
+        num_classes: C.
+        num_examples: Training images.
+        batch_size: B; the last batch of an epoch may be smaller.
+        epochs, warmup_epochs: Of the cosine schedule.
+        schedule: 'epoch' evaluates it once per epoch (public code), 'step' always.
+        optimizer: From `optim.make_optimizer`.
+        preset: Normalisation of the images.
+    """
+
+    pretrained: Pretrained
+    method: str
+    method_config: object
+    num_classes: int
+    num_examples: int
+    batch_size: int
+    epochs: int
+    warmup_epochs: int
+    schedule: str
+    optimizer: Callable
+    preset: preprocess.Preset
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches, the last one possibly smaller."""
+        return -(-self.num_examples // self.batch_size)
+
+    @property
+    def num_steps(self) -> int:
+        """Of the whole run."""
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels."""
+        return self.pretrained.config.image_size
+
+    def build(self, key: jax.Array, params: Tree) -> Model:
+        """The tuned model with fresh tensors from `key`."""
+        backbone = nnx.merge(self.pretrained.graphdef, params)
+        rngs = nnx.Rngs(key)
+        return methods.build(
+            backbone, self.num_classes, self.method, self.method_config, rngs
+        )
+
+    def split(self, model: Model):
+        """(graphdef, trainable, frozen, stats)."""
+        return methods.split(model, self.method, self.method_config)
+
+    @functools.cached_property
+    def parts(self):
+        """(graphdef, trainable, frozen, stats) with shapes; `frozen` has arrays."""
+        params = self.pretrained.params
+        model = self.build(jax.random.key(0), params)
+        graphdef, trainable, frozen, stats = self.split(model)
+        shapes = functools.partial(
+            jax.eval_shape, functools.partial(jax.tree.map, widened)
+        )
+        return graphdef, shapes(trainable), frozen, shapes(stats)
+
+    @functools.cached_property
+    def cut(self) -> int:
+        """Leading steps whose output is cached; 0 when nothing worth it is frozen."""
+        size = self.image_size
+        images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+        cut = first_trained_step(*self.parts, images)
+        return cut if cut >= MIN_CACHED_STEPS else 0
+
+
+def prepare(setup: Setup, raw: jax.Array) -> jax.Array:
+    """Images (B, h, w, 3), uint8 or already resized, to what the backbone takes."""
+    return preprocess.normalize(
+        preprocess.resize_device(raw, setup.image_size), setup.preset
+    )
+
+
+def epoch_order(setup: Setup, seed, epoch) -> jax.Array:
+    """The images of one epoch in the order of (seed, epoch), filled up with 0."""
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), epoch)
+    order = jax.random.permutation(key, setup.num_examples)
+    fill = setup.steps_per_epoch * setup.batch_size - setup.num_examples
+    return jnp.pad(order, (0, fill))
+
+
+def make_init(setup: Setup, mesh: Mesh):
+    """Compiled `init(params, hyper) -> State`."""
+
+    def init_one(params, hyper: Hyper) -> State:
+        key = jax.random.fold_in(jax.random.key(hyper.seed), 0)
+        _, trainable, _, stats = setup.split(setup.build(key, params))
+        # Trained parameters are float32 also where the frozen ones are bfloat16.
+        trainable = jax.tree.map(widened, trainable)
+        opt_state = setup.optimizer(hyper.lr, hyper.weight_decay).init(trainable)
+        curve = jnp.zeros(setup.epochs)
+        return State(trainable, stats, opt_state, jnp.array(True), curve, curve)
+
+    init = jax.vmap(init_one, in_axes=(None, 0))
+    return jax.jit(init, out_shardings=parallel.over_trials(mesh))
+
+
+def make_chunk(setup: Setup, mesh: Mesh):
+    """`chunk(state, frozen, inputs, labels, hyper, start, stop)`, to be compiled.
+
+    `inputs` are raw images, or the cached output of the frozen prefix.
+    """
+    graphdef, _, _, _ = setup.parts
+    spe, batch_size = setup.steps_per_epoch, setup.batch_size
+
+    def loss_fn(trainable, stats, frozen, x, labels, mask, key):
+        model = nnx.merge(graphdef, trainable, frozen, stats)
+        logits = model.suffix(x, setup.cut, key=key, train=True, mask=mask)
+        _, _, _, stats = setup.split(model)
+        loss = losses.cross_entropy(logits, labels, mask)
+        correct = jnp.sum((logits.argmax(-1) == labels) * mask)
+        return loss, (stats, correct)
+
+    def step_one(state: State, order, hyper: Hyper, frozen, inputs, labels, step):
+        epoch = step // spe
+        start = (step % spe) * batch_size
+        index = jax.lax.dynamic_slice(order, (start,), (batch_size,))
+        mask = (start + jnp.arange(batch_size) < setup.num_examples).astype(jnp.float32)
+        x = jax.lax.with_sharding_constraint(
+            inputs[index], jax.NamedSharding(mesh, parallel.BATCH)
+        )
+        if setup.cut == 0:
+            x = prepare(setup, x)
+        key = jax.random.fold_in(
+            jax.random.fold_in(jax.random.key(hyper.seed), 2), step
+        )
+        (loss, (stats, correct)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.trainable, state.stats, frozen, x, labels[index], mask, key
+        )
+        when = step / spe if setup.schedule == "step" else epoch
+        lr = hyper.lr * lr_multiplier(
+            when, epochs=setup.epochs, warmup_epochs=setup.warmup_epochs
+        )
+        optimizer = setup.optimizer(lr, hyper.weight_decay)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
+        # A gradient can overflow before the loss does: what is exported stays finite.
+        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
+        alive = state.alive & finite
+        moved = (optax.apply_updates(state.trainable, updates), stats, opt_state)
+        kept = jax.tree.map(functools.partial(jnp.where, alive), moved, state[:3])
+        return State(
+            *kept,
+            alive,
+            state.loss.at[epoch].add(loss * jnp.sum(mask)),
+            state.correct.at[epoch].add(correct),
+        )
+
+    steps = jax.vmap(
+        step_one, in_axes=(0, 0, 0, None, None, None, None), spmd_axis_name="trial"
+    )
+
+    def chunk(state, frozen, inputs, labels, hyper, start, stop):
+        def orders_of(step):
+            order = functools.partial(epoch_order, setup, epoch=step // spe)
+            return jax.vmap(order)(hyper.seed)
+
+        def body(step, carry):
+            state, orders = carry
+            orders = jax.lax.cond(
+                step % spe == 0, lambda: orders_of(step), lambda: orders
+            )
+            return steps(state, orders, hyper, frozen, inputs, labels, step), orders
+
+        return jax.lax.fori_loop(start, stop, body, (state, orders_of(start)))[0]
+
+    return jax.jit(chunk, donate_argnums=0, compiler_options=_compiler_options())
+
+
+def make_prefix(setup: Setup):
+    """Compiled `prefix(frozen, raw) -> activations` of the steps before `cut`."""
+    graphdef, trainable, _, stats = setup.parts
+    zeros = functools.partial(jax.tree.map, lambda x: jnp.zeros(x.shape, x.dtype))
+
+    def prefix(frozen, raw):
+        model = nnx.merge(graphdef, zeros(trainable), frozen, zeros(stats))
+        return model.prefix(prepare(setup, raw), setup.cut)
+
+    return jax.jit(prefix)
+
+
+def make_logits(setup: Setup):
+    """Compiled `logits(trainable, stats, frozen, raw) -> (T, B, C)`, inference."""
+    graphdef, _, _, _ = setup.parts
+
+    def logits_one(trainable, stats, frozen, x):
+        return nnx.merge(graphdef, trainable, frozen, stats)(x)
+
+    def logits(trainable, stats, frozen, raw):
+        x = prepare(setup, raw)
+        return jax.vmap(logits_one, in_axes=(0, 0, None, None))(
+            trainable, stats, frozen, x
+        )
+
+    return jax.jit(logits)
+
+
+def decays(path: Path) -> bool:
+    """SGD in the public code decays all but the head's bias (`optimizer.py:60`)."""
+    return path not in (("head", "bias"), ("head", "out", "bias"))
+
+
+def decays_kernels(path: Path) -> bool:
+    """AdamW: no decay on biases and norms, as the public code meant (`:39-45`)."""
+    return path[-1] not in ("bias", "scale")
+
+
+def decays_but_biases(path: Path) -> bool:
+    """AdamW as the public code does it: norm weights decay, biases do not."""
+    return path[-1] != "bias"
+
+
+DECAYS = {
+    "sgd": decays,
+    "adamw": decays_kernels,
+    "adamw_public": decays_but_biases,
+}
+
+
+def _compiler_options() -> dict[str, bool]:
+    """On CPU, order the instructions for memory: the default order for concurrency
+    needs 30 % more for a ViT-B/16 step and is not faster."""
+    if jax.default_backend() != "cpu":
+        return {}
+    return {"xla_cpu_enable_concurrency_optimized_scheduler": False}
