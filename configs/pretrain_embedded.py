@@ -1,4 +1,4 @@
-"""Pre-train the embedded backbone on rendered images; about 25 minutes on 2 cores.
+"""Pre-train the embedded backbone on rendered images; about 15 minutes on 2 cores.
 
 python launch.py --config configs/pretrain_embedded.py --workdir runs/pretrain
 
@@ -14,8 +14,8 @@ def get_config():
     config.backbone.checkpoint = "random"
     config.data.split = "train800"
     config.method.dropout = 0.0
-    config.epochs = 5
-    config.batch_size = 256
+    config.epochs = 10
+    config.batch_size = 128
     config.optim.lr = 1e-3
     config.optim.weight_decay = 0.05
     config.optim.warmup_epochs = 1

@@ -100,7 +100,7 @@ def _vit(patch: int, width: int, depth: int, heads: int, **kwargs) -> ViTConfig:
 
 
 CONFIGS = {
-    "vit_nano": _vit(4, 96, 6, 3, image_size=32),
+    "vit_nano": _vit(8, 96, 6, 3, image_size=32),
     "vit_ti16": _vit(16, 192, 12, 3),
     "vit_s16": _vit(16, 384, 12, 6),
     "vit_b8": _vit(8, 768, 12, 12),
