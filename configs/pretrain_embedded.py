@@ -1,4 +1,4 @@
-"""Pre-train the embedded backbone on rendered images; about 15 minutes on 2 cores.
+"""Pre-train the embedded backbone on rendered images; about 18 minutes on 2 cores.
 
 python launch.py --config configs/pretrain_embedded.py --workdir runs/pretrain
 
