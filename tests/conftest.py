@@ -67,6 +67,7 @@ def new_tiny(checkpoint):
         config.backbone.checkpoint = str(checkpoint)
         config.method.length = 2
         config.optim.lr = 0.1
+        config.optim.weight_decay = 1e-3
         config.epochs = 3
         config.batch_size = 256
         config.data.test_examples = 50
@@ -109,7 +110,7 @@ def tiny_flags(tiny):
     """The command line that asks for `tiny`."""
     keys = (
         *("backbone.name", "backbone.checkpoint", "method.length", "optim.lr"),
-        *("epochs", "batch_size", "data.test_examples"),
+        *("optim.weight_decay", "epochs", "batch_size", "data.test_examples"),
     )
     flat = {k: v for k, v in tiny.items() if not hasattr(v, "items")}
     for group, values in tiny.items():

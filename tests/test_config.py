@@ -129,7 +129,7 @@ def test_seeds():
         ("unknown task 'mnist': .*digits", {"task": "mnist"}),
         ("unknown method 'magic'; .*vpt_deep.*linear", {"method__name": "magic"}),
         ("unknown backbone 'vgg'; .*vit_b16", {"backbone__name": "vgg"}),
-        ("image_size 9 .*4 px", {"image_size": 9}),
+        ("image_size 9 .*8 px", {"image_size": 9}),
         ("image_size 0 ", {"image_size": 0}),
         ("data.split 'x' .*train800", {"data__split": "x"}),
         ("preset 'x'.*vpt, inception", {"data__preset": "x"}),

@@ -45,7 +45,7 @@ def refused(command):
         (["--config.method.name=magic"], ["'magic'", METHODS]),
         (["--config.task=mnist"], ["'mnist'", "cifar100", "digits"]),
         (["--config.backbone.name=vgg"], ["'vgg'", "vit_nano", "vit_b16"]),
-        (["--config.image_size=30"], ["30", "4 px"]),
+        (["--config.image_size=30"], ["30", "8 px"]),
         (["--mode=fly"], ["'fly'", "train, eval, predict, doctor"]),
         (["--config.backbone.checkpoint=no.npz"], ["no.npz", "does not exist", "PATH"]),
     ],

@@ -11,7 +11,7 @@ from vpt_jax.errors import UserError
 
 # Width, depth, MLP width, patch, as published for each size.
 SIZES = {
-    "vit_nano": (96, 6, 384, 4),
+    "vit_nano": (96, 6, 384, 8),
     "vit_ti16": (192, 12, 768, 16),
     "vit_s16": (384, 12, 1536, 16),
     "vit_b8": (768, 12, 3072, 8),

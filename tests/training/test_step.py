@@ -100,7 +100,7 @@ def test_a_trial_that_diverges_stops_and_the_other_goes_on():
     setup = tiny.make_setup()
     pair = tiny.run(setup, tiny.make_hyper([0.1, 1e30], [0, 0], [1, 1]), [9])
     assert pair.alive.tolist() == [True, False]
-    assert np.isfinite(pair.loss[0]).all() and not np.isfinite(pair.loss[1]).all()
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(pair.trainable))
     alone = tiny.run(setup, tiny.make_hyper([0.1, 0.1], [0, 0], [1, 1]), [9])
     first = lambda tree: jax.tree.map(lambda x: x[0], tree)  # noqa: E731
     assert_same(first(pair.trainable), first(alone.trainable), 1e-6)
