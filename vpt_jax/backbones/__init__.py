@@ -18,11 +18,25 @@ import dataclasses
 import jax.numpy as jnp
 from flax import nnx
 
-from vpt_jax.backbones import vit
+from vpt_jax.backbones import clip, dinov2, mae, moco, siglip, vit
 from vpt_jax.errors import UserError
 
-FAMILIES = {vit.ViTConfig: vit.ViT}
-CONFIGS = {**vit.CONFIGS}
+FAMILIES = {
+    vit.ViTConfig: vit.ViT,
+    mae.MAEConfig: mae.MAE,
+    moco.MoCoConfig: moco.MoCo,
+    dinov2.DINOv2Config: dinov2.DINOv2,
+    clip.CLIPConfig: clip.CLIP,
+    siglip.SigLIPConfig: siglip.SigLIP,
+}
+CONFIGS = {
+    **vit.CONFIGS,
+    **mae.CONFIGS,
+    **moco.CONFIGS,
+    **dinov2.CONFIGS,
+    **clip.CONFIGS,
+    **siglip.CONFIGS,
+}
 
 
 def get_config(name: str, image_size: int | None = None):
@@ -32,11 +46,9 @@ def get_config(name: str, image_size: int | None = None):
     config = CONFIGS[name]
     if image_size is None:
         return config
-    if image_size < config.patch or image_size % config.patch:
-        raise UserError(
-            f"image_size {image_size} is not a multiple of the {config.patch} px "
-            f"patches of {name}"
-        )
+    problem = config.problem(image_size)
+    if problem:
+        raise UserError(f"image_size {image_size} {problem} of {name}")
     return dataclasses.replace(config, image_size=image_size)
 
 

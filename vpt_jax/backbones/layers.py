@@ -90,6 +90,39 @@ def gelu(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
     return jax.nn.gelu(x, approximate=False)
 
 
+def quick_gelu(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+    """x sigmoid(1.702 x), the activation of OpenAI's CLIP."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+def gelu_tanh(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+    """GELU by its tanh approximation, as in big_vision."""
+    return jax.nn.gelu(x, approximate=True)
+
+
+ACTIVATIONS = {"gelu": gelu, "quick_gelu": quick_gelu, "gelu_tanh": gelu_tanh}
+
+
+class DropPath(nnx.Module):
+    """Leaves out a whole residual branch, one draw per image, while training.
+
+    Attributes:
+        rate: Probability; 0 unless a way of tuning sets it.
+    """
+
+    def __init__(self):
+        self.rate = 0.0
+
+    def __call__(
+        self, x: Float[Array, "B *N D"], *, key: Key | None = None, train: bool = False
+    ) -> Float[Array, "B *N D"]:
+        if not train or self.rate == 0:
+            return x
+        each = (x.shape[0],) + (1,) * (x.ndim - 1)
+        kept = jax.random.bernoulli(key, 1 - self.rate, each)
+        return jnp.where(kept, x / (1 - self.rate), jnp.zeros_like(x))
+
+
 def attend(
     query: Float[Array, "B N H K"],
     key: Float[Array, "B M H K"],
@@ -123,9 +156,18 @@ class Attention(nnx.Module):
 
 
 class Mlp(nnx.Module):
-    """Linear, exact (erf) GELU, linear; dropout after each linear layer."""
+    """Linear, activation, linear; dropout after each linear layer."""
 
-    def __init__(self, width: int, hidden: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        *,
+        activation: str = "gelu",
+        dtype,
+        rngs: nnx.Rngs,
+    ):
+        self.activation = activation
         self.fc1 = nnx.Linear(width, hidden, dtype=dtype, rngs=rngs)
         self.fc2 = nnx.Linear(hidden, width, dtype=dtype, rngs=rngs)
         self.dropout = nnx.Dropout(0.0)
@@ -133,7 +175,7 @@ class Mlp(nnx.Module):
     def __call__(
         self, x: Float[Array, "*B D"], *, key: Key | None = None, train: bool = False
     ) -> Float[Array, "*B D"]:
-        x = gelu(self.fc1(x))
+        x = ACTIVATIONS[self.activation](self.fc1(x))
         x = self.dropout(x, deterministic=not train, rngs=fold(key, 0))
         x = self.fc2(x)
         return self.dropout(x, deterministic=not train, rngs=fold(key, 1))

@@ -5,18 +5,25 @@ release; the classification head is not part of the backbone.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from vpt_jax.backbones.layers import Attention, LayerNorm, Mlp
+from vpt_jax.backbones import positions
+from vpt_jax.backbones.layers import Attention, DropPath, LayerNorm, Mlp
 from vpt_jax.types import Key, fold
 
 
 @dataclasses.dataclass(frozen=True)
 class ViTConfig:
-    """The shape of a ViT; sizes in pixels and channels."""
+    """The shape of a ViT; sizes in pixels and channels.
+
+    Attributes:
+        epsilon, activation: Of the norms and the MLPs, the same in a whole family.
+        resize: How the family stretches its position embeddings to another grid.
+    """
 
     patch: int
     width: int
@@ -25,20 +32,34 @@ class ViTConfig:
     mlp_dim: int
     image_size: int = 224
 
+    epsilon: ClassVar[float] = 1e-6
+    activation: ClassVar[str] = "gelu"
+    resize: ClassVar = staticmethod(positions.linear)
+
     @property
     def grid(self) -> int:
         """Patches along one side of the image."""
         return self.image_size // self.patch
+
+    def problem(self, image_size: int) -> str | None:
+        """What is wrong with images of `image_size` px."""
+        if image_size < self.patch or image_size % self.patch:
+            return f"is not a multiple of the {self.patch} px patches"
+        return None
 
 
 class Block(nnx.Module):
     """x + attn(norm1(x)), then x + mlp(norm2(x))."""
 
     def __init__(self, config: ViTConfig, *, dtype, rngs: nnx.Rngs):
-        self.norm1 = LayerNorm(config.width, dtype=dtype, rngs=rngs)
-        self.attn = Attention(config.width, config.heads, dtype=dtype, rngs=rngs)
-        self.norm2 = LayerNorm(config.width, dtype=dtype, rngs=rngs)
-        self.mlp = Mlp(config.width, config.mlp_dim, dtype=dtype, rngs=rngs)
+        width, epsilon = config.width, config.epsilon
+        self.norm1 = LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
+        self.attn = Attention(width, config.heads, dtype=dtype, rngs=rngs)
+        self.norm2 = LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
+        self.mlp = Mlp(
+            width, config.mlp_dim, activation=config.activation, dtype=dtype, rngs=rngs
+        )
+        self.drop_path = DropPath()
 
     def __call__(
         self,
@@ -49,13 +70,16 @@ class Block(nnx.Module):
         train: bool = False,
     ) -> Float[Array, "B M D"]:
         """The tokens in `read` after this block."""
-        x = x[:, read] + self.attn(self.norm1(x), read)
-        return x + self.mlp(self.norm2(x), key=key, train=train)
+        branch = self.attn(self.norm1(x), read)
+        x = x[:, read] + self.drop_path(branch, key=fold(key, 2), train=train)
+        branch = self.mlp(self.norm2(x), key=key, train=train)
+        return x + self.drop_path(branch, key=fold(key, 3), train=train)
 
 
 class ViT(nnx.Module):
     """A backbone; its features are the CLS token after the final norm."""
 
+    block = Block
     num_prefix = 1  # tokens before the image tokens: CLS
     reads = slice(0, 1)  # the tokens that `pool` takes
 
@@ -72,9 +96,9 @@ class ViT(nnx.Module):
         )
         self.dropout = nnx.Dropout(0.0)
         self.blocks = nnx.List(
-            [Block(config, dtype=dtype, rngs=rngs) for _ in range(config.depth)]
+            [self.block(config, dtype=dtype, rngs=rngs) for _ in range(config.depth)]
         )
-        self.norm = LayerNorm(width, dtype=dtype, rngs=rngs)
+        self.norm = LayerNorm(width, epsilon=config.epsilon, dtype=dtype, rngs=rngs)
 
     @property
     def width(self) -> int:
@@ -102,20 +126,33 @@ class ViT(nnx.Module):
         return self.norm(tokens).mean(axis=1)
 
 
-def _vit(patch: int, width: int, depth: int, heads: int, **kwargs) -> ViTConfig:
-    return ViTConfig(patch, width, depth, heads, 4 * width, **kwargs)
+SIZES = {"ti": (192, 12, 3), "s": (384, 12, 6), "b": (768, 12, 12)} | {
+    "l": (1024, 24, 16),
+    "h": (1280, 32, 16),
+}
+"""Width, depth and heads of the sizes that the families share."""
+
+
+def sized(config: type, size: str, patch: int, **kwargs):
+    """A configuration of one of `SIZES`, with MLPs of four times the width."""
+    width, depth, heads = SIZES[size]
+    return config(patch, width, depth, heads, 4 * width, **kwargs)
 
 
 CONFIGS = {
-    "vit_nano": _vit(8, 96, 6, 3, image_size=32),
-    "vit_ti16": _vit(16, 192, 12, 3),
-    "vit_s16": _vit(16, 384, 12, 6),
-    "vit_b8": _vit(8, 768, 12, 12),
-    "vit_b16": _vit(16, 768, 12, 12),
-    "vit_b32": _vit(32, 768, 12, 12),
-    "vit_l16": _vit(16, 1024, 24, 16),
-    "vit_l32": _vit(32, 1024, 24, 16),
-    "vit_h14": _vit(14, 1280, 32, 16),
+    "vit_nano": ViTConfig(8, 96, 6, 3, 384, image_size=32),
+    "vit_ti16": sized(ViTConfig, "ti", 16),
+    "vit_s16": sized(ViTConfig, "s", 16),
+    "vit_b8": sized(ViTConfig, "b", 8),
+    "vit_b16": sized(ViTConfig, "b", 16),
+    "vit_b32": sized(ViTConfig, "b", 32),
+    "vit_l16": sized(ViTConfig, "l", 16),
+    "vit_l32": sized(ViTConfig, "l", 32),
+    "vit_h14": sized(ViTConfig, "h", 14),
+    "deit_ti16": sized(ViTConfig, "ti", 16),
+    "deit_s16": sized(ViTConfig, "s", 16),
+    "deit_b16": sized(ViTConfig, "b", 16),
 }
 """Names of the original release (Dosovitskiy et al., table 1; Ti and S: Steiner et
-al., arXiv 2106.10270), and the embedded `vit_nano`."""
+al., arXiv 2106.10270), the embedded `vit_nano`, and DeiT (Touvron et al., arXiv
+2012.12877), which is the same network trained on ImageNet-1k."""

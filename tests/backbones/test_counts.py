@@ -1,0 +1,62 @@
+"""Parameters of every backbone without its old task's head, as published.
+
+From the releases' own model definitions (timm for what has no other), classifier and
+projection left out; BatchNorm statistics are no parameters.
+"""
+
+import pytest
+from flax import nnx
+
+from vpt_jax import UserError, backbones
+from vpt_jax.types import count
+
+COUNTS = {
+    "vit_nano": 691_488,
+    "vit_ti16": 5_524_416,
+    "vit_s16": 21_665_664,
+    "vit_b8": 85_807_872,
+    "vit_b16": 85_798_656,
+    "vit_b32": 87_455_232,
+    "vit_l16": 303_301_632,
+    "vit_l32": 305_510_400,
+    "vit_h14": 630_764_800,
+    "deit_ti16": 5_524_416,
+    "deit_s16": 21_665_664,
+    "deit_b16": 85_798_656,
+    "mae_b16": 85_798_656,
+    "mae_l16": 303_301_632,
+    "mae_h14": 630_764_800,
+    "mocov3_s16": 21_665_664,
+    "mocov3_b16": 85_798_656,
+    "dinov2_s14": 22_056_192,
+    "dinov2_b14": 86_579_712,
+    "dinov2_l14": 304_367_616,
+    "dinov2_g14": 1_136_479_232,
+    "dinov2_s14_reg4": 22_056_192 + 4 * 384,
+    "dinov2_b14_reg4": 86_579_712 + 4 * 768,
+    "dinov2_l14_reg4": 304_367_616 + 4 * 1024,
+    "dinov2_g14_reg4": 1_136_479_232 + 4 * 1536,
+    "clip_b32": 87_456_000,
+    "clip_b16": 85_799_424,
+    "clip_l14": 303_179_776,
+    "siglip_b16": 92_884_224,
+    "siglip_l16": 315_956_224,
+    "siglip_so400m14": 427_680_704,
+}
+
+
+def test_every_backbone_is_here():
+    assert set(backbones.CONFIGS) == set(COUNTS)
+
+
+@pytest.mark.parametrize("name", backbones.CONFIGS)
+def test_parameter_count_equals_the_published_one(name):
+    model = backbones.abstract(backbones.CONFIGS[name])
+    assert count(nnx.as_pure(nnx.state(model, nnx.Param))) == COUNTS[name]
+
+
+def test_unknown_backbone_and_bad_image_size_are_refused():
+    with pytest.raises(UserError, match="'vit_b17'; known: .*vit_b16"):
+        backbones.get_config("vit_b17")
+    with pytest.raises(UserError, match="image_size 225 .* 16 px patches of vit_b16"):
+        backbones.get_config("vit_b16", 225)

@@ -1,0 +1,57 @@
+"""Position embeddings on a square grid: stretched to another grid, or computed."""
+
+import numpy as np
+from scipy import ndimage
+
+
+def linear(grid: np.ndarray, new: int) -> np.ndarray:
+    """(g, g, D) to (new, new, D), corners kept, as the public VPT code does.
+
+    Source: `src/models/vit_backbones/vit.py:351-360` of KMnP/vpt, which calls
+    `scipy.ndimage.zoom` with order 1.
+    """
+    factor = new / grid.shape[0]
+    return ndimage.zoom(grid, (factor, factor, 1), order=1)
+
+
+def cubic(grid: np.ndarray, new: int) -> np.ndarray:
+    """(g, g, D) to (new, new, D) as PyTorch's `interpolate(mode="bicubic")`.
+
+    Half-pixel centres, no antialiasing, edges repeated: what MAE, CLIP, SigLIP and
+    DINOv2 use for other image sizes.
+    """
+    matrix = _cubic_matrix(grid.shape[0], new)
+    return np.einsum("ai,bj,ijd->abd", matrix, matrix, grid).astype(grid.dtype)
+
+
+def sincos(grid: int, width: int) -> np.ndarray:
+    """(grid, grid, D) fixed embeddings of MoCo v3 (Chen et al., arXiv 2104.02057).
+
+    A quarter of the channels each for sine and cosine of the column, then of the row,
+    at wavelengths from 2 pi to 2 pi 10000 (divided by D / 4, as `vit_moco.py:59-60` of
+    the public VPT code).
+    """
+    omega = 10000.0 ** -(np.arange(width // 4) / (width // 4))
+    angles = np.arange(grid)[:, None] * omega
+    waves = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)  # g, D/2
+    shape = (grid, grid, width // 2)
+    column = np.broadcast_to(waves[None, :], shape)
+    row = np.broadcast_to(waves[:, None], shape)
+    return np.concatenate([column, row], axis=2).astype(np.float32)
+
+
+def _cubic_matrix(old: int, new: int) -> np.ndarray:
+    """(new, old) weights of the cubic convolution with a = -0.75."""
+    centre = (np.arange(new) + 0.5) * old / new - 0.5
+    matrix = np.zeros((new, old))
+    for tap in range(-1, 3):
+        index = np.floor(centre).astype(int) + tap
+        weight = _cubic_kernel(np.abs(centre - index))
+        np.add.at(matrix, (np.arange(new), index.clip(0, old - 1)), weight)
+    return matrix
+
+
+def _cubic_kernel(x: np.ndarray, a: float = -0.75) -> np.ndarray:
+    near = (a + 2) * x**3 - (a + 3) * x**2 + 1
+    far = a * (x**3 - 5 * x**2 + 8 * x - 4)
+    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
