@@ -2,13 +2,17 @@
 
 A backbone offers
 
-    config                        its shape, a dataclass
+    config                        its shape, a dataclass; `problem(image_size)`
     width                         D of the features
     embed(images, key, train)     -> tokens
     blocks[i](tokens, read, key, train)   -> the tokens of the slice `read`
     reads                         the slice of tokens of which `pool` makes the features
     pool(tokens)                  -> features
     num_prefix                    tokens before those of the image, where prompts go in
+
+Where a backbone has stages, `stages[s].blocks[i]` are its blocks and `blocks` is all of
+them in order, with the layer between two stages as a step of its own. The tokens of
+convolutional backbones are feature maps (B, h, w, D).
 
 A new family is one file and one line below.
 """
@@ -18,7 +22,17 @@ import dataclasses
 import jax.numpy as jnp
 from flax import nnx
 
-from vpt_jax.backbones import clip, dinov2, mae, moco, siglip, vit
+from vpt_jax.backbones import (
+    clip,
+    convnext,
+    dinov2,
+    mae,
+    moco,
+    resnet,
+    siglip,
+    swin,
+    vit,
+)
 from vpt_jax.errors import UserError
 
 FAMILIES = {
@@ -28,6 +42,9 @@ FAMILIES = {
     dinov2.DINOv2Config: dinov2.DINOv2,
     clip.CLIPConfig: clip.CLIP,
     siglip.SigLIPConfig: siglip.SigLIP,
+    swin.SwinConfig: swin.Swin,
+    convnext.ConvNeXtConfig: convnext.ConvNeXt,
+    resnet.ResNetConfig: resnet.ResNet,
 }
 CONFIGS = {
     **vit.CONFIGS,
@@ -36,6 +53,9 @@ CONFIGS = {
     **dinov2.CONFIGS,
     **clip.CONFIGS,
     **siglip.CONFIGS,
+    **swin.CONFIGS,
+    **convnext.CONFIGS,
+    **resnet.CONFIGS,
 }
 
 
