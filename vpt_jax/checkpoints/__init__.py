@@ -1,4 +1,8 @@
-"""Pre-trained files to backbone parameters: one table per format, one line below."""
+"""Pre-trained files to backbone parameters: one table per format, one line below.
+
+A file's container (`files.py`) and its names (the tables) are independent; the format
+is recognised by the names.
+"""
 
 import dataclasses
 import pathlib
@@ -8,11 +12,27 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vpt_jax import backbones
-from vpt_jax.checkpoints import fetch, original_vit, zoo
-from vpt_jax.errors import UserError
-from vpt_jax.types import flatten, unflatten
+from vpt_jax.checkpoints import (
+    big_vision,
+    fetch,
+    files,
+    huggingface,
+    original_vit,
+    releases,
+    timm,
+    zoo,
+)
+from vpt_jax.checkpoints.format import read, recognise
+from vpt_jax.types import Tree, flatten, unflatten
 
-FORMATS = {".npz": original_vit.load}
+FORMATS = (
+    original_vit.FORMAT,
+    *big_vision.FORMATS,
+    *releases.FORMATS,
+    *timm.FORMATS,
+    *huggingface.FORMATS,
+)
+"""More specific ones before those that their files would also match."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +58,8 @@ def load(name: str, source: str | None, image_size: int, *, dtype, frozen_dtype)
 
     Args:
         name: A backbone of `backbones.CONFIGS`.
-        source: A path, `https://` or `gs://` address; None for the zoo's file;
-            'random' for an untrained backbone.
+        source: A path, `https://`, `gs://` or `hf://` address; None for the zoo's
+            file; 'random' for an untrained backbone.
         image_size: Pixels; position embeddings are resized to it.
         dtype: Compute type of the backbone.
         frozen_dtype: What the weights are stored in.
@@ -55,16 +75,27 @@ def load(name: str, source: str | None, image_size: int, *, dtype, frozen_dtype)
         params = nnx.as_pure(nnx.state(model))
         return Pretrained(config, graphdef, params, source, source)
     source, path, sha256 = locate(name, source)
-    if path.suffix not in FORMATS:
-        raise UserError(
-            f"checkpoint {path} has the ending {path.suffix!r}; known: "
-            f"{', '.join(FORMATS)}"
-        )
-    wanted = {leaf: value.shape for leaf, value in flatten(shapes).items()}
-    arrays = FORMATS[path.suffix](path, config, wanted, jnp.dtype(frozen_dtype))
+    arrays = load_arrays(path, config, shapes, jnp.dtype(frozen_dtype))
     for leaf in list(arrays):  # one array at a time: never a whole second copy
         arrays[leaf] = jax.device_put(arrays[leaf])
     return Pretrained(config, graphdef, unflatten(shapes, arrays), source, sha256)
+
+
+def load_arrays(path: pathlib.Path, config, shapes: Tree, dtype) -> dict:
+    """Every parameter of the backbone of `config`, by path, from a file.
+
+    Args:
+        path: A file of one of `files.READERS` with the names of one of `FORMATS`.
+        config: The architecture that the file must hold.
+        shapes: A tree of the backbone's parameters, of which shapes are used.
+        dtype: What to store the parameters in.
+
+    Raises:
+        UserError: Unreadable, of no known format, or not this architecture.
+    """
+    wanted = {leaf: value.shape for leaf, value in flatten(shapes).items()}
+    with files.opened(path) as file:
+        return read(file, recognise(file, config, FORMATS), config, wanted, dtype)
 
 
 def locate(name: str, source: str | None) -> tuple[str, pathlib.Path, str]:
