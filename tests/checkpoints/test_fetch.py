@@ -165,8 +165,35 @@ def test_bucket_address_is_served_over_https():
 
 
 @pytest.mark.parametrize(
+    ("source", "file"),
+    [
+        ("hf://timm/vit", "/timm/vit/resolve/main/model.safetensors"),
+        ("hf://timm/vit@v1/sub/a+b.npz", "/timm/vit/resolve/v1/sub/a%2Bb.npz"),
+    ],
+)
+def test_hub_address(server, monkeypatch, source, file):
+    monkeypatch.setenv("HF_ENDPOINT", server.address + "/")
+    server.files[file] = CONTENT
+    path = fetch(source)
+    assert path.read_bytes() == CONTENT
+    assert fetch(source) == path
+    assert server.requests == [file]
+
+
+def test_hub_without_a_mirror(monkeypatch):
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    address = fetch_module._web_address("hf://timm/vit_tiny.augreg_in21k")
+    assert address == (
+        "https://huggingface.co/timm/vit_tiny.augreg_in21k/resolve/main/"
+        "model.safetensors"
+    )
+
+
+@pytest.mark.parametrize(
     ("source", "expected"),
     [
+        ("hf://timm", "hf://owner/name"),
+        ("hf:///vit", "hf://owner/name"),
         ("ftp://example.org/model.npz", "unknown scheme 'ftp'"),
         ("http://example.org/model.npz", "use https://"),
         ("http://127.0.0.1.example.org/model.npz", "use https://"),

@@ -1,8 +1,9 @@
 """From the address of a file to a file on this machine.
 
-A local path is used where it lies. A public address (`https://`, or `gs://` for a
-public Google Cloud bucket) is downloaded once into the user's cache directory;
-the environment variable `VPT_JAX_CACHE` names another one. A download appears under
+A local path is used where it lies. A public address (`https://`, `gs://` for a public
+Google Cloud bucket, `hf://` for a repository of the Hugging Face Hub) is downloaded
+once into the user's cache directory; the environment variable `VPT_JAX_CACHE` names
+another one, `HF_ENDPOINT` a mirror of the Hub. A download appears under
 its final name only when it is complete and, where the hash is known, verified.
 """
 
@@ -18,6 +19,7 @@ import requests
 from vpt_jax.errors import UserError
 
 BY_HAND = "download it by hand and pass config.backbone.checkpoint=PATH"
+HUB, HUB_FILE = "https://huggingface.co", "model.safetensors"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 CHUNK_BYTES = 2**20  # pooch's default, 1 KiB, flushes 400,000 times for ViT-B/16
 
@@ -26,8 +28,9 @@ def fetch(source: str, sha256: str | None = None) -> pathlib.Path:
     """Returns a local path with the content of `source`, downloading it if needed.
 
     Args:
-        source: a local path, `https://...` or `gs://bucket/object` (public buckets).
-            `http://` is accepted for this machine's own addresses only.
+        source: a local path, `https://...`, `gs://bucket/object` (public buckets) or
+            `hf://owner/name[@revision][/file]` (public repositories; the file is
+            model.safetensors unless named). `http://` is accepted for this machine's own addresses only.
         sha256: the expected hash in hexadecimal. A cached file that differs is
             downloaded again. None skips the check: the hash of a fresh download is
             then printed, so that it can be recorded.
@@ -58,7 +61,7 @@ def _local(source: str, sha256: str | None) -> pathlib.Path:
         problem = "is not a file" if path.exists() else "does not exist"
         raise UserError(
             f"{source!r} {problem}; pass config.backbone.checkpoint=PATH with the"
-            " path of a checkpoint file, or an https:// or gs:// address"
+            " path of a checkpoint file, or an https://, gs:// or hf:// address"
         )
     try:
         found = sha256_of(path) if sha256 else None
@@ -85,15 +88,30 @@ def _web_address(source: str) -> str:
         return source
     if parts.scheme == "http":
         raise UserError(f"{source!r} is not encrypted; use https://, or {BY_HAND}")
+    if parts.scheme == "hf":
+        return _web_address(_hub_address(source))
     if parts.scheme != "gs":
         raise UserError(
             f"{source!r}: unknown scheme {parts.scheme!r}; allowed are a local path,"
-            f" https:// and gs://, or {BY_HAND}"
+            f" https://, gs:// and hf://, or {BY_HAND}"
         )
     bucket, _, name = source.partition("://")[2].partition("/")
     if not bucket or not name:
         raise UserError(f"{source!r} is not of the form gs://bucket/object")
     return f"https://storage.googleapis.com/{bucket}/{urllib.parse.quote(name)}"
+
+
+def _hub_address(source: str) -> str:
+    """Where the Hugging Face Hub serves hf://owner/name[@revision][/file]."""
+    owner, _, rest = source.partition("://")[2].partition("/")
+    name, _, file = rest.partition("/")
+    name, _, revision = name.partition("@")
+    if not owner or not name:
+        raise UserError(f"{source!r} is not of the form hf://owner/name")
+    endpoint = os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
+    revision = urllib.parse.quote(revision or "main", safe="")
+    path = f"{owner}/{name}/resolve/{revision}/{file or HUB_FILE}"
+    return f"{endpoint}/{urllib.parse.quote(path, safe='/%')}"
 
 
 def _download(source: str, url: str, sha256: str | None) -> pathlib.Path:
