@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from vpt_jax import UserError, backbones
+from vpt_jax.checkpoints import zoo
 from vpt_jax.types import count
 
 COUNTS = {
@@ -63,6 +64,7 @@ COUNTS = {
 
 def test_every_backbone_is_here():
     assert set(backbones.CONFIGS) == set(COUNTS)
+    assert {name: entry.num_params for name, entry in zoo.ZOO.items()} == COUNTS
 
 
 @pytest.mark.parametrize("name", backbones.CONFIGS)

@@ -3,11 +3,17 @@
 import dataclasses
 import hashlib
 import math
+import pathlib
+import re
 
 import pytest
 
+from vpt_jax.backbones import CONFIGS
+from vpt_jax.checkpoints import fetch
+from vpt_jax.checkpoints.files import READERS
 from vpt_jax.checkpoints.zoo import ZOO, lookup, verify
 from vpt_jax.errors import UserError
+from vpt_jax.reports.backbones import markdown
 
 # Width, depth, MLP width, patch, as published for each size.
 SIZES = {
@@ -33,9 +39,29 @@ def vit_shapes(width, depth, mlp, patch, image_size):
     return stem + block * depth + [(width,)] * 2
 
 
-def test_table_is_complete():
-    assert set(ZOO) == set(SIZES)
+def test_every_backbone_has_an_entry():
+    assert list(ZOO) and set(ZOO) == set(CONFIGS)
     assert len({entry.url for entry in ZOO.values()}) == len(ZOO)
+
+
+def test_the_page_is_up_to_date():
+    """`python -m vpt_jax.reports.backbones docs/backbones.md` writes it."""
+    page = pathlib.Path(__file__).parents[2] / "docs" / "backbones.md"
+    assert page.read_text() == markdown()
+    assert all(f"| `{name}` | {ZOO[name].num_params:,} |" in markdown() for name in ZOO)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_entry(name):
+    entry = lookup(name)
+    assert entry.name == entry.architecture == name
+    assert entry.image_size == CONFIGS[name].image_size
+    if name != "vit_nano":
+        assert fetch._web_address(entry.url).startswith("https://")
+    assert entry.url.startswith("hf://") or pathlib.Path(entry.url).suffix in READERS
+    assert re.fullmatch("(bilinear|bicubic)( [0-9]+)?", entry.resize)
+    assert entry.licence in ("Apache-2.0", "MIT", "BSD-3-Clause", "CC-BY-NC-4.0")
+    assert all(0 < x < 1 for x in entry.mean + entry.std)
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -54,7 +80,7 @@ def test_published_parameter_count(name, count):
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_fields(name):
+def test_fields_of_the_original_vits(name):
     entry = lookup(name)
     assert entry.name == entry.architecture == name
     assert entry.url.endswith(".npz")
@@ -84,6 +110,11 @@ def test_rows_of_the_paper():
         "vit_b16": "ViT-B/16 sup IN-21k",
         "vit_l16": "ViT-L/16 sup IN-21k",
         "vit_h14": "ViT-H/14 sup IN-21k",
+        "mae_b16": "ViT-B/16 MAE",
+        "mocov3_b16": "ViT-B/16 MoCo v3",
+        "swin_b": "Swin-B IN-22k",
+        "convnext_b": "ConvNeXt-B IN-22k",
+        "resnet50": "ResNet-50 IN-1k",
     }
 
 
@@ -102,5 +133,9 @@ def test_verify(tmp_path):
     assert verify(bare, path) == verify(right, path) == sha256
     with pytest.raises(UserError, match="md5 900150.*, not d9715d"):
         verify(entry, path)
+    short = dataclasses.replace(bare, sha256_prefix=sha256[:8])
+    assert verify(short, path) == sha256
+    with pytest.raises(UserError, match=f"sha256 {sha256}, not 00000000[.]"):
+        verify(dataclasses.replace(bare, sha256_prefix="0" * 8), path)
     with pytest.raises(UserError, match=f"sha256 {sha256}, not 00"):
         verify(dataclasses.replace(bare, sha256="0" * 64), path)

@@ -30,7 +30,8 @@ def fetch(source: str, sha256: str | None = None) -> pathlib.Path:
     Args:
         source: a local path, `https://...`, `gs://bucket/object` (public buckets) or
             `hf://owner/name[@revision][/file]` (public repositories; the file is
-            model.safetensors unless named). `http://` is accepted for this machine's own addresses only.
+            model.safetensors unless named). `http://` is accepted for this machine's
+            own addresses only.
         sha256: the expected hash in hexadecimal. A cached file that differs is
             downloaded again. None skips the check: the hash of a fresh download is
             then printed, so that it can be recorded.
