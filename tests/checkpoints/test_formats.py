@@ -7,7 +7,7 @@ import sys
 import types
 
 import jax
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -23,7 +23,7 @@ from vpt_jax.backbones.resnet import ResNetConfig
 from vpt_jax.backbones.siglip import SigLIPConfig
 from vpt_jax.backbones.swin import SwinConfig
 from vpt_jax.backbones.vit import ViTConfig
-from vpt_jax.checkpoints import FORMATS, original_vit, timm
+from vpt_jax.checkpoints import FORMATS, native, original_vit, timm
 from vpt_jax.checkpoints.format import split_heads
 from vpt_jax.types import flatten
 
@@ -43,6 +43,7 @@ CASES = [
     pytest.param(chosen, CONFIGS[family], id=f"{chosen.name}-{family.__name__}")
     for chosen in FORMATS
     for family in chosen.families
+    if chosen not in native.FORMATS
 ]
 
 
@@ -63,11 +64,11 @@ def file_of(chosen, leaves, config) -> dict[str, np.ndarray]:
     parts = {}
     for path, array in leaves.items():
         source = chosen.source(path)
-        if chosen.torch and path[-1] == "kernel":
+        if chosen.layout == "torch" and path[-1] == "kernel":
             array = array.transpose(
                 *range(array.ndim)[::-1][:2], *range(array.ndim - 2)
             )
-        elif not chosen.torch:
+        elif chosen.layout == "flax":
             array = array.reshape(split_heads(path, array.shape, config.heads))
         parts.setdefault(source.key, {})[source.part] = array
     return {
@@ -103,6 +104,23 @@ def test_every_array_arrives(chosen, config, tmp_path):
     assert found.keys() == leaves.keys()
     for leaf, array in leaves.items():
         np.testing.assert_array_equal(found[leaf], array, str(leaf))
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_own_files_come_back(family, tmp_path):
+    config = CONFIGS[family]
+    leaves = random_leaves(config)
+    native.save(tmp_path / "model.safetensors", leaves)
+    found = load(tmp_path / "model.safetensors", config)
+    assert found.keys() == leaves.keys()
+    assert all(np.array_equal(found[leaf], leaves[leaf]) for leaf in leaves)
+
+
+def test_own_file_of_another_backbone(tmp_path):
+    path = tmp_path / "model.safetensors"
+    native.save(path, random_leaves(CONFIGS[ViTConfig]))
+    with pytest.raises(UserError, match="missing pre_norm.bias.*; unexpected"):
+        load(path, CONFIGS[CLIPConfig])
 
 
 @pytest.fixture
@@ -189,16 +207,16 @@ def test_statistics_stay_in_float32(tmp_path):
     config = CONFIGS[ResNetConfig]
     arrays = file_of(timm.RESNET, random_leaves(config), config)
     arrays["bn1.num_batches_tracked"] = np.array(3)
-    found = load(saved(arrays, tmp_path), config, ml_dtypes.bfloat16)
+    found = load(saved(arrays, tmp_path), config, jnp.bfloat16)
     kinds = {path[-1]: array.dtype for path, array in found.items()}
     assert kinds["mean"] == kinds["var"] == np.float32
-    assert kinds["kernel"] == kinds["scale"] == ml_dtypes.bfloat16
+    assert kinds["kernel"] == kinds["scale"] == jnp.bfloat16
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
 def test_half_precision_files(vit, kind, tmp_path):
     arrays, leaves, config = vit
-    kind = np.dtype(getattr(ml_dtypes, kind, kind))
+    kind = np.dtype(getattr(jnp, kind))
     path = tmp_path / "model.safetensors"
     write_safetensors(path, {key: array.astype(kind) for key, array in arrays.items()})
     found = load(path, config)

@@ -17,6 +17,7 @@ from vpt_jax.checkpoints import (
     fetch,
     files,
     huggingface,
+    native,
     original_vit,
     releases,
     timm,
@@ -26,6 +27,7 @@ from vpt_jax.checkpoints.format import read, recognise
 from vpt_jax.types import Tree, flatten, unflatten
 
 FORMATS = (
+    *native.FORMATS,
     original_vit.FORMAT,
     *big_vision.FORMATS,
     *releases.FORMATS,

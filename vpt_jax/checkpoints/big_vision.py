@@ -43,7 +43,7 @@ SIGLIP = Format(
     },
     marks=(*_MARKS, f"{_POOL}/probe"),
     size=vit_size,
-    torch=False,
+    layout="flax",
     prefixes=("params/img/", "img/", "params/", ""),
     ignored="head/",
 )
@@ -54,7 +54,7 @@ VIT = Format(
     names=_ENCODER | {"cls": "cls"},
     marks=_MARKS,
     size=vit_size,
-    torch=False,
+    layout="flax",
     prefixes=("params/img/", "img/", "params/", ""),
     ignored="pre_logits/|head/",
 )

@@ -17,7 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 
 from vpt_jax.errors import UserError
@@ -31,7 +31,7 @@ _SAFETENSORS_TYPES = {
     **{f"F{n}": np.dtype(f"<f{n // 8}") for n in (16, 32, 64)},
     **{f"I{n}": np.dtype(f"<i{n // 8}") for n in (8, 16, 32, 64)},
     **{f"U{n}": np.dtype(f"<u{n // 8}") for n in (8, 16, 32, 64)},
-    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "BF16": np.dtype(jnp.bfloat16),
     "BOOL": np.dtype(bool),
 }
 

@@ -45,8 +45,8 @@ class Format:
         marks: Keys by which a file is recognised; all must be there.
         size: (a function of the shape of a parameter in the file, by our name) to the
             attributes of a configuration that tell sizes apart.
-        torch: Layout: (out, in) and (out, in, h, w), keys 'a.weight'; else (in, out)
-            and (h, w, in, out) with heads apart, keys 'a/kernel'.
+        layout: 'torch': (out, in) and (out, in, h, w), keys 'a.weight'; 'flax': (in,
+            out) and (h, w, in, out) with heads apart, keys 'a/kernel'; 'own'.
         prefixes: What may stand before every key; what stands elsewhere in the file
             is part of another network.
         ignored: Regular expression of keys that belong to the old task.
@@ -57,7 +57,7 @@ class Format:
     names: Mapping[str, str]
     marks: tuple[str, ...]
     size: Callable[[Callable], dict]
-    torch: bool = True
+    layout: str = "torch"
     prefixes: tuple[str, ...] = ("",)
     ignored: str = r"$^"
 
@@ -67,7 +67,8 @@ class Format:
         if entry is None:
             entry, leaf = self._entry(path[:-1]), path[-1]
             assert entry is not None, f"{self.name} does not name {path_name(path)}"
-            leaf = f".{_TORCH_LEAVES[leaf]}" if self.torch else f"/{leaf}"
+            torch = self.layout == "torch"
+            leaf = f".{_TORCH_LEAVES[leaf]}" if torch else f"/{leaf}"
         found = _PARTS.fullmatch(entry)
         return Source(
             found["key"] + leaf,
@@ -151,7 +152,7 @@ def _measured(file: File, chosen: Format) -> dict:
         if prefix + source.key not in file.keys:
             return None
         array = file.read(prefix + source.key)
-        if chosen.torch and path[-1] == "kernel":
+        if chosen.layout == "torch" and path[-1] == "kernel":
             array = array.transpose(*range(2, array.ndim), 1, 0)
         return array.shape
 
@@ -255,12 +256,14 @@ def _convert(path: Path, array, wanted, config, chosen: Format):
     """The array in our layout and shape; None where it cannot be."""
     if path == ("pos_embed",):
         array = stretch(array, wanted, config)
-    elif chosen.torch and path[-1] == "kernel" and array.ndim in (2, 4):
-        array = array.transpose(*range(2, array.ndim), 1, 0)
-    elif not chosen.torch and array.shape == split_heads(path, wanted, config.heads):
-        array = array.reshape(wanted)
-    elif chosen.torch and array.size == wanted[-1] and len(wanted) == 3:
-        array = array.reshape(wanted)  # CLIP's class embedding has one axis
+    elif chosen.layout == "torch":
+        if path[-1] == "kernel" and array.ndim in (2, 4):
+            array = array.transpose(*range(2, array.ndim), 1, 0)
+        elif len(wanted) == 3 and array.size == wanted[-1]:
+            array = array.reshape(wanted)  # CLIP's class embedding has one axis
+    elif chosen.layout == "flax":
+        if array.shape == split_heads(path, wanted, config.heads):
+            array = array.reshape(wanted)
     return array if array.shape == tuple(wanted) else None
 
 

@@ -35,7 +35,7 @@ FORMAT = Format(
     },
     marks=("embedding/kernel", "Transformer/encoderblock_0/LayerNorm_0/scale"),
     size=vit_size,
-    torch=False,
+    layout="flax",
     ignored="pre_logits/|head/",
 )
 
