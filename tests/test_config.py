@@ -53,7 +53,7 @@ def test_methods_joined_by_plus():
 def test_a_frame_must_fit_the_patches():
     config = base("cifar100", "prompt_pad", "vit_b16")
     config.method.padding = 5
-    with pytest.raises(UserError, match="224 px into 234 px, no multiple of the 16 px"):
+    with pytest.raises(UserError, match="234 px, which is not a multiple of the 16"):
         resolve(config)
 
 

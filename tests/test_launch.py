@@ -170,3 +170,14 @@ def test_doctor(command, tiny_flags, tmp_path):
     missing = f"--config.backbone.checkpoint={tmp_path / 'none.npz'}"
     code, out, err = command("--mode=doctor", *tiny_flags, *nano, missing)
     assert (code, err) == (2, "") and "does not exist" in out
+
+
+def test_doctor_knows_what_a_checkpoint_needs(command, monkeypatch):
+    arguments = ("--mode=doctor", "--config=configs/quickstart.py")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    _, out, _ = command(*arguments, "--config.backbone.name=resnet50")
+    words = " ".join(out.split())
+    for part in ("23,508,032", "BSD-3-Clause", "torch", "not installed"):
+        assert part in words
+    _, out, _ = command(*arguments, "--config.backbone.name=deit_ti16")
+    assert "5,524,416" in out and "not installed" not in out

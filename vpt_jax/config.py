@@ -104,10 +104,11 @@ def resolve(config: ConfigDict) -> ConfigDict:
     shape = backbones.get_config(config.backbone.name, config.image_size)
     config.image_size = shape.image_size
     seen = methods.image_size(choices, config.image_size)
-    if seen % shape.patch:
+    problem = shape.problem(seen)
+    if problem:
         raise UserError(
-            f"method {name} makes images of {config.image_size} px into {seen} px, no "
-            f"multiple of the {shape.patch} px patches of {config.backbone.name}"
+            f"method {name} makes images of {config.image_size} px into {seen} px, "
+            f"which {problem} of {config.backbone.name}"
         )
     default = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     _default(config, "precision", default)

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from vpt_jax import backbones, checkpoints, data
 from vpt_jax import config as configs
-from vpt_jax.checkpoints import fetch, zoo
+from vpt_jax.checkpoints import fetch, files, zoo
 from vpt_jax.errors import UserError
 from vpt_jax.workdir import environment
 
@@ -53,9 +53,13 @@ def show(checks: list[Check]) -> None:
 
 def _backbone(config: ConfigDict) -> Check:
     name, source = config.backbone.name, config.backbone.checkpoint
+    about = f" ({zoo.describe(zoo.lookup(name))})" if source is None else ""
     source = source or zoo.lookup(name).url
     if "://" in source:
-        finding = f"{name} is read from {source}, kept in {fetch.cache_dir()}"
+        problem = files.lacking(source)
+        if problem:
+            return Check("backbone", False, f"{name}{about}: {source} {problem}")
+        finding = f"{name}{about} is read from {source}, kept in {fetch.cache_dir()}"
         return Check("backbone", True, finding)
     try:
         shape = backbones.get_config(name, config.image_size)
@@ -68,7 +72,8 @@ def _backbone(config: ConfigDict) -> Check:
         )
     except UserError as error:
         return Check("backbone", False, str(error))
-    return Check("backbone", True, f"{name} from {source}, sha256 {loaded.sha256}")
+    finding = f"{name}{about} from {source}, sha256 {loaded.sha256}"
+    return Check("backbone", True, finding)
 
 
 def _data(config: ConfigDict) -> Check:

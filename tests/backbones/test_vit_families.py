@@ -66,6 +66,17 @@ def test_interface(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_the_abstract_network_is_the_same_one(name):
+    config = FAMILIES[name][0]
+    real = backbones.FAMILIES[type(config)](config, rngs=nnx.Rngs(0))
+    graphdef, state = nnx.split(real)
+    assert nnx.graphdef(backbones.abstract(config)) == graphdef
+    shapes = jax.tree.map(jnp.shape, nnx.as_pure(state))
+    found = nnx.as_pure(nnx.state(backbones.abstract(config)))
+    assert jax.tree.map(lambda leaf: leaf.shape, found) == shapes
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_the_last_block_gives_what_is_read_and_no_less(name):
     model = build(FAMILIES[name][0])
     tokens = model.embed(IMAGES)

@@ -1,6 +1,7 @@
 """Each table against small files written here, and what else may be in a file."""
 
 import dataclasses
+import importlib.machinery
 import json
 import struct
 import sys
@@ -344,7 +345,9 @@ def test_pytorch_files_are_read_as_weights_only(
         asked.update(options, path=opened)
         return content
 
-    torch = types.SimpleNamespace(load=fake, Tensor=Tensor)
+    torch = types.ModuleType("torch")
+    torch.load, torch.Tensor = fake, Tensor
+    torch.__spec__ = importlib.machinery.ModuleSpec("torch", None)
     monkeypatch.setitem(sys.modules, "torch", torch)
     found = load(path, config)
     assert all(np.array_equal(found[leaf], leaves[leaf]) for leaf in leaves)

@@ -7,6 +7,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import math
 import os
@@ -43,6 +44,17 @@ class File:
     path: pathlib.Path
     keys: frozenset[str]
     read: Callable[[str], np.ndarray]
+
+
+def lacking(source: str) -> str | None:
+    """What is not installed and would be needed to read a file of this name."""
+    reader = READERS.get(pathlib.PurePath(source).suffix)
+    if reader is not _torch or importlib.util.find_spec("torch"):
+        return None
+    return (
+        "is a PyTorch file and torch is not installed; install torch (pip install "
+        "torch), or give a .safetensors or .npz file"
+    )
 
 
 @contextlib.contextmanager
@@ -105,13 +117,11 @@ def _safetensors(path: pathlib.Path) -> Iterator[File]:
 
 @contextlib.contextmanager
 def _torch(path: pathlib.Path) -> Iterator[File]:
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(
-            f"checkpoint {path} is a PyTorch file and torch is not installed; install "
-            "torch (pip install torch), or give a .safetensors or .npz file"
-        ) from error
+    problem = lacking(str(path))
+    if problem:
+        raise UserError(f"checkpoint {path} {problem}")
+    import torch
+
     content = torch.load(
         path,
         map_location="cpu",

@@ -302,6 +302,16 @@ def lookup(name: str) -> Entry:
     return ZOO[name]
 
 
+def describe(entry: Entry) -> str:
+    """What the entry says of the backbone, in one line."""
+    mean, std = (" ".join(f"{x:g}" for x in v) for v in (entry.mean, entry.std))
+    row = f"; row {entry.paper_row} of the VPT paper" if entry.paper_row else ""
+    return (
+        f"{entry.num_params:,} parameters, {entry.licence}, pre-trained at "
+        f"{entry.image_size} px, {entry.resize}, mean {mean}, std {std}{row}"
+    )
+
+
 def verify(entry: Entry, path: str | os.PathLike) -> str:
     """Checks a file against what its entry states and returns its SHA-256.
 
