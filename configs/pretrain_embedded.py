@@ -13,7 +13,7 @@ def get_config():
     config = base("procedural", "full", "vit_nano")
     config.backbone.checkpoint = "random"
     config.data.split = "train800"
-    config.method.dropout = 0.0
+    config.method.backbone_dropout = 0.0
     config.epochs = 10
     config.batch_size = 128
     config.optim.lr = 1e-3

@@ -26,6 +26,9 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     jax.config.update("jax_numpy_rank_promotion", "raise")
+    # Tiny programs: compiling takes the time, so let the compiler do less.
+    given = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{given} --xla_backend_optimization_level=0".strip()
     # Runs of one shape are compiled once, here and in processes that tests start.
     cache = tempfile.TemporaryDirectory()
     config.add_cleanup(cache.cleanup)

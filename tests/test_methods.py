@@ -69,7 +69,7 @@ def test_prompts_start_within_the_published_bound():
 
 
 def test_full_turns_on_dropout_of_the_backbone():
-    model, _ = make("full", {"dropout": 0.5})
+    model, _ = make("full", {"backbone_dropout": 0.5})
     images = jnp.ones((1, 8, 8, 3))
     a, b = (model(images, key=jax.random.key(n), train=True) for n in (0, 1))
     assert not jnp.allclose(a, b)

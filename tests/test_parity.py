@@ -14,11 +14,9 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from public_names import choose, placed, to_ours
+from public_names import choose, config_of, placed, to_ours
 
-from vpt_jax import backbones, methods
-from vpt_jax.backbones.vit import ViTConfig
-from vpt_jax.checkpoints import original_vit
+from vpt_jax import backbones, checkpoints, methods
 from vpt_jax.training import losses, optim
 from vpt_jax.training.step import decays
 from vpt_jax.types import count, flatten, path_name, unflatten
@@ -39,33 +37,27 @@ def pytest_generate_tests(metafunc):
 
 
 def backbone_of(case: dict, image_size: int) -> nnx.Module:
-    arch = case["arch"]
-    assert arch["family"] == "vit", f"no family {arch['family']}"
-    config = ViTConfig(
-        arch["patch"],
-        arch["hidden"],
-        arch["layers"],
-        arch["heads"],
-        arch["mlp"],
-        image_size,
-    )
+    config = config_of(case["arch"], image_size)
+    assert config.problem(image_size) is None
     graphdef, state = nnx.split(backbones.abstract(config))
     shapes = nnx.as_pure(state)
-    wanted = {path: leaf.shape for path, leaf in flatten(shapes).items()}
     file = case["folder"] / case["backbone"]
-    arrays = original_vit.load(file, config, wanted, np.float32)
-    return nnx.merge(graphdef, unflatten(shapes, arrays))
+    arrays = checkpoints.load_arrays(file, config, shapes, np.float32)
+    return nnx.merge(
+        graphdef, unflatten(shapes, {k: jnp.asarray(v) for k, v in arrays.items()})
+    )
 
 
-def section(file, name: str, left_out=()) -> dict:
+def section(file, arch: dict, name: str, left_out=()) -> dict:
     """The tensors of one section of a case, by this project's paths."""
     prefix = name + "/"
     tensors = {}
     for key in file.files:
         public = key.removeprefix(prefix)
         if key.startswith(prefix) and public not in left_out:
-            tensors |= to_ours(public, file[key])
-    return placed(tensors)
+            tensors |= to_ours(arch["family"], public, file[key])
+    stages = arch.get("depths") or arch["layers"]
+    return placed(tensors, stages if isinstance(stages, list) else [stages])
 
 
 def unused(file) -> dict[str, np.ndarray]:
@@ -103,21 +95,27 @@ def test_case(case):
         dead = unused(file)
         for name, value in dead.items():
             np.testing.assert_array_equal(value, file[f"final/{name}"])
-        initial, grads = section(file, "init", dead), section(file, "grad", dead)
-        final = section(file, "final", dead)
-        buffers = section(file, "init_buffer")
+        initial, grads, final = (
+            section(file, case["arch"], name, dead)
+            for name in ("init", "grad", "final")
+        )
+        buffers = section(file, case["arch"], "init_buffer")
         images, labels = file["images_nhwc"], file["labels"].astype(np.int32)
         logits_before, logits_after = file["logits_before"], file["logits_after"]
         wanted_losses = file["losses"]
     extra = sum(x.size for x in dead.values())
     assert flatten(trainable).keys() == initial.keys()
+    # Statistics of a tuned part of the backbone are those of its file.
+    buffers = {k: v for k, v in flatten(stats).items() if k[0] == "backbone"} | buffers
     assert flatten(stats).keys() == buffers.keys()
     assert count(trainable) + extra == case["trainable_params"]
-    assert count(trainable) + count(frozen) + extra == case["total_params"]
+    params = count(nnx.as_pure(nnx.state(model, nnx.Not(nnx.BatchStat))))
+    assert params + extra == case["total_params"]
     trainable = unflatten(trainable, {k: jnp.asarray(v) for k, v in initial.items()})
     stats = unflatten(stats, {k: jnp.asarray(v) for k, v in buffers.items()})
     mask = jnp.ones(len(labels))
 
+    @jax.jit
     def logits_of(trainable, stats):
         return nnx.merge(graphdef, trainable, frozen, stats)(images)
 

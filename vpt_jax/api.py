@@ -218,6 +218,8 @@ def make_setup(
             config.optim.name, config.optim.momentum, step.DECAYS[config.optim.name]
         ),
         preset=preprocess.get_preset(config.data.preset),
+        scan=config.backbone.scan,
+        remat=config.backbone.remat,
     )
 
 

@@ -44,6 +44,8 @@ def base(task: str, method: str = "vpt_deep", backbone: str = "vit_b16") -> Conf
             "name": backbone,
             "checkpoint": unset(str),  # path, https://, gs://; None: the zoo's file
             "dtype": unset(str),  # what the frozen weights are kept in
+            "scan": False,  # compile like blocks as one loop, for deep backbones
+            "remat": False,  # compute blocks again in the backward pass: less memory
         }
     )
     config.method = ConfigDict({"name": method, **_method_options()})
@@ -109,6 +111,12 @@ def resolve(config: ConfigDict) -> ConfigDict:
         raise UserError(
             f"method {name} makes images of {config.image_size} px into {seen} px, "
             f"which {problem} of {config.backbone.name}"
+        )
+    family = backbones.FAMILIES[type(shape)]
+    if config.backbone.remat and family.has_statistics:
+        raise UserError(
+            f"backbone.remat=True is not possible with the BatchNorm of "
+            f"{config.backbone.name}; leave it False"
         )
     default = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     _default(config, "precision", default)

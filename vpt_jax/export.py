@@ -2,8 +2,9 @@
 
 tuned.safetensors   trained tensors and statistics, by name
 manifest.json       configuration, backbone and its sha256, classes, metrics
-backbone.npz        where asked for, and for full fine-tuning: the backbone with what
-                    was tuned merged into it, in the original format
+backbone.*          where asked for, and for full fine-tuning: the backbone with what
+                    was tuned merged into it; of a ViT backbone.npz in the original
+                    format, else backbone.safetensors in our own
 """
 
 import functools
@@ -15,14 +16,15 @@ from flax import nnx
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from vpt_jax.checkpoints import original_vit
+from vpt_jax.backbones.vit import ViTConfig
+from vpt_jax.checkpoints import native, original_vit
 from vpt_jax.errors import UserError
 from vpt_jax.model import merged_backbone
 from vpt_jax.training.step import Setup
 from vpt_jax.types import Tree, flatten, path_name, unflatten
 from vpt_jax.workdir import read_json, write_json
 
-TENSORS, MANIFEST, BACKBONE = "tuned.safetensors", "manifest.json", "backbone.npz"
+TENSORS, MANIFEST, BACKBONE = "tuned.safetensors", "manifest.json", "backbone"
 
 
 def write(
@@ -50,8 +52,12 @@ def write_backbone(
     directory: pathlib.Path, setup: Setup, trainable: Tree, stats: Tree
 ) -> None:
     """Write the backbone alone, such that a linear head on it gives the same logits."""
+    config = setup.pretrained.config
     leaves = flatten(_merged(setup, trainable, stats))
-    original_vit.save(directory / BACKBONE, leaves, setup.pretrained.config.heads)
+    if type(config) is ViTConfig:
+        original_vit.save(directory / f"{BACKBONE}.npz", leaves, config.heads)
+    else:
+        native.save(directory / f"{BACKBONE}.safetensors", leaves)
 
 
 def check_backbone(setup: Setup) -> None:

@@ -1,18 +1,21 @@
 """A backbone, what a method adds to it, and a head, as one network in steps.
 
     step 0      images   -> tokens     edits' `on_images`, then `backbone.embed`
-    step 1..L   tokens   -> tokens     edits' `before_block`, then `backbone.blocks[i]`
-    step L+1    tokens   -> features   `backbone.pool`
-    step L+2    features -> logits     `head`
+    step 1..S   tokens   -> tokens     `backbone.steps`: the blocks, each after the
+                                       edits' `before_block`, and what is between stages
+    step S+1    tokens   -> features   `backbone.pool`
+    step S+2    features -> logits     `head`
 
-The last block computes only the tokens that `pool` reads.
+The last of the backbone's steps computes only the tokens that `pool` reads.
 
 The steps before the first trained tensor give the same result in every epoch, so they
 can be run once and cached; `first_trained_step` finds that cut from the computation.
 """
 
 import dataclasses
+import functools
 import math
+from collections.abc import Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -65,9 +68,20 @@ class Edit(nnx.Module):
         """Change the normalised images before `embed`."""
         return images
 
+    def layer(self, i: int) -> tuple[str, Tree] | None:
+        """What is done before block `i` of L, by name, and the tensors it needs."""
+        return None
+
+    def change(
+        self, name: str, tensors: Tree, tokens: Float[Array, "B N D"], context: Context
+    ) -> Float[Array, "B M D"]:
+        """Do to the tokens what `layer` gave."""
+        raise NotImplementedError
+
     def before_block(self, i: int, tokens: Float[Array, "B N D"], context: Context):
-        """Change the tokens before block `i` of L."""
-        return tokens
+        """The tokens that block `i` sees."""
+        layer = self.layer(i)
+        return tokens if layer is None else self.change(*layer, tokens, context)
 
 
 class Model(nnx.Module):
@@ -77,6 +91,10 @@ class Model(nnx.Module):
         backbone, head: The network; a method may wrap parts of it or replace the head.
         edits: What methods do between its steps, by name.
         reads: The tokens of which `pool` makes the features.
+        scan: Compile successive blocks of the same kind as one loop: the time to
+            compile no longer grows with depth. The same numbers to rounding.
+        remat: Keep only each block's input for the backward pass and compute the rest
+            again: less memory, about a third more time.
     """
 
     def __init__(self, backbone: nnx.Module, head: nnx.Module):
@@ -84,6 +102,7 @@ class Model(nnx.Module):
         self.edits = nnx.Dict({})
         self.head = head
         self.reads = backbone.reads
+        self.scan = self.remat = False
 
     def add_edit(self, name: str, edit: Edit) -> None:
         """Add what a method does between steps.
@@ -100,8 +119,8 @@ class Model(nnx.Module):
 
     @property
     def num_steps(self) -> int:
-        """L + 3: embed, the blocks, pool, head."""
-        return len(self.backbone.blocks) + 3
+        """S + 3: embed, the backbone's steps, pool, head."""
+        return len(self.backbone.steps) + 3
 
     def __call__(
         self,
@@ -123,38 +142,117 @@ class Model(nnx.Module):
         return self._run(activations, cut, self.num_steps, **kwargs)
 
     def _run(self, x, start, stop, *, key=None, train=False, mask=None):
-        for step in range(start, stop):
-            x = self._step(step, x, key=fold(key, step), train=train, mask=mask)
+        step = start
+        while step < stop:
+            end = self._alike(step, stop) if self.scan else step + 1
+            if end - step > 1:
+                x = self._loop(step, end, x, key=key, train=train)
+            else:
+                own = {"key": fold(key, step), "train": train, "mask": mask}
+                x = self._step(step, x, **own)
+            step = end
         return x
 
     def _step(self, step, x, *, key, train, mask):
-        depth = len(self.backbone.blocks)
         own = {"key": fold(key, 0), "train": train}
-        edits = [
+        if self.backbone.has_statistics:
+            own["mask"] = mask
+        if step == 0:
+            for edit, context in self._edits(key, train):
+                x = edit.on_images(x, context)
+            return self.backbone.embed(x, **own)
+        last = len(self.backbone.steps)
+        if step <= last:
+            block = self._block(step)
+            for edit, context in self._edits(key, train):
+                x = x if block is None else edit.before_block(block, x, context)
+            read = self.reads if step == last else slice(None)
+            run = functools.partial(self.backbone.steps[step - 1], read=read, **own)
+            return jax.checkpoint(run)(x) if self.remat else run(x)
+        if step == last + 1:
+            return self.backbone.pool(x)
+        return self.head(x, key=fold(key, 0), train=train, mask=mask)
+
+    def _edits(self, key, train) -> list[tuple[Edit, Context]]:
+        return [
             (edit, Context(self.backbone, fold(key, n + 1), train))
             for n, edit in enumerate(self.edits.values())
         ]
-        if step == 0:
-            for edit, context in edits:
-                x = edit.on_images(x, context)
-            return self.backbone.embed(x, **own)
-        if step <= depth:
-            for edit, context in edits:
-                x = edit.before_block(step - 1, x, context)
-            read = self.reads if step == depth else slice(None)
-            return self.backbone.blocks[step - 1](x, read, **own)
-        if step == depth + 1:
-            return self.backbone.pool(x)
-        return self.head(x, mask=mask, **own)
+
+    def _block(self, step: int) -> int | None:
+        """The number of the block that `step` runs; None between two stages."""
+        module = self.backbone.steps[step - 1]
+        numbers = [i for i, b in enumerate(self.backbone.blocks) if b is module]
+        return numbers[0] if numbers else None
+
+    def _alike(self, start: int, stop: int) -> int:
+        """The end of the steps from `start` that differ in their tensors only."""
+        stop = min(stop, len(self.backbone.steps))  # the last one reads fewer tokens
+        end = start + 1
+        if 1 <= start < stop:
+            like = self._kind(start)
+            while like is not None and end < stop and self._kind(end) == like:
+                end += 1
+        return end
+
+    def _kind(self, step: int):
+        """What a step does, apart from the values of its tensors."""
+        block = self._block(step)
+        if block is None or self.backbone.has_statistics:
+            return None
+        graphdef, tensors = self._tensors(step)
+        layers = [edit.layer(block) for edit in self.edits.values()]
+        names = [layer and layer[0] for layer in layers]
+        shapes = jax.tree.map(lambda x: (x.shape, x.dtype), tensors)
+        return graphdef, names, shapes
+
+    def _tensors(self, step: int) -> tuple[nnx.GraphDef, Tree]:
+        """The block of a step and what the edits need before it."""
+        graphdef, state = nnx.split(self.backbone.steps[step - 1])
+        layers = [edit.layer(self._block(step)) for edit in self.edits.values()]
+        return graphdef, (nnx.as_pure(state), [layer and layer[1] for layer in layers])
+
+    def _loop(self, start, stop, x, *, key, train):
+        """Steps `start` to `stop`, all of one kind, as one loop."""
+        graphdef, _ = self._tensors(start)
+        block = self._block(start)
+        names = [(e.layer(block) or (None,))[0] for e in self.edits.values()]
+
+        def run(x, step, tensors):
+            state, layers = tensors
+            folded = fold(key, step)
+            edits = zip(self._edits(folded, train), names, layers, strict=True)
+            for (edit, context), name, layer in edits:
+                if name is not None:
+                    x = edit.change(name, layer, x, context)
+            return nnx.merge(graphdef, state)(x, key=fold(folded, 0), train=train)
+
+        run = jax.checkpoint(run) if self.remat else run
+        each = [self._tensors(step)[1] for step in range(start, stop)]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+        steps = jnp.arange(start, stop)
+        return jax.lax.scan(lambda x, own: (run(x, *own), None), x, (steps, stacked))[0]
 
 
 def owner(model: Model, path: Path) -> nnx.Module:
     """The module that a leaf's path leads to."""
+    *_, last = _way(model, path)
+    return last
+
+
+def _way(model: Model, path: Path) -> Iterator[nnx.Module]:
+    """The modules from the model to the one that owns a leaf."""
     module = model
+    yield module
     for part in path[:-1]:
         by_name = isinstance(part, str) and not isinstance(module, nnx.Dict)
         module = getattr(module, part) if by_name else module[part]
-    return module
+        yield module
+
+
+def inside(model: Model, path: Path, modules: Iterable[nnx.Module]) -> bool:
+    """Whether a leaf's path leads through one of `modules`."""
+    return any(here is module for here in _way(model, path) for module in modules)
 
 
 def merged_backbone(model: Model) -> nnx.Module:

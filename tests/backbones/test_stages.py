@@ -43,7 +43,7 @@ def test_interface(config, sizes, width):
     images = jax.ShapeDtypeStruct((3, config.image_size, config.image_size, 3), float)
     x = jax.eval_shape(model.embed, images)
     assert x.shape == (3, *sizes[0])
-    for block, wanted in zip(model.blocks, sizes[1:], strict=True):
+    for block, wanted in zip(model.steps, sizes[1:], strict=True):
         first = jax.eval_shape(lambda x, block=block: block(x, slice(0, 1)), x)
         x = jax.eval_shape(lambda x, block=block: block(x, model.reads), x)
         assert x.shape == (3, *wanted)

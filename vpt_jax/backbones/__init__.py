@@ -5,14 +5,18 @@ A backbone offers
     config                        its shape, a dataclass; `problem(image_size)`
     width                         D of the features
     embed(images, key, train)     -> tokens
-    blocks[i](tokens, read, key, train)   -> the tokens of the slice `read`
+    steps[i](tokens, read, key, train)    -> the tokens of the slice `read`
+    blocks                        those of `steps` that are layers; each has `width`,
+                                  the D that it sees
     reads                         the slice of tokens of which `pool` makes the features
     pool(tokens)                  -> features
-    num_prefix                    tokens before those of the image, where prompts go in
+    num_prefix                    tokens before those of the image
+    has_statistics                whether it has BatchNorm; then `embed` and `steps`
+                                  take `mask` too, 0 for images that do not count
 
-Where a backbone has stages, `stages[s].blocks[i]` are its blocks and `blocks` is all of
-them in order, with the layer between two stages as a step of its own. The tokens of
-convolutional backbones are feature maps (B, h, w, D).
+Where a backbone has stages, `stages[s].blocks[i]` are its blocks, and what is between
+two stages is a step but no block. The tokens of convolutional backbones are feature
+maps (B, h, w, D).
 
 A new family is one file and one line below.
 """

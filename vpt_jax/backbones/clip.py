@@ -25,6 +25,7 @@ class CLIPConfig(ViTConfig):
     """
 
     epsilon: ClassVar[float] = 1e-5
+    dropout: ClassVar[float] = 0.0
     resize: ClassVar = staticmethod(positions.cubic)
 
     activation: str = "quick_gelu"

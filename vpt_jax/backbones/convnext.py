@@ -6,6 +6,7 @@ stem: 4 x 4 patches; between stages: norm, then 2 x 2 patches
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import jax.numpy as jnp
 from flax import nnx
@@ -23,6 +24,9 @@ class ConvNeXtConfig:
     widths: Sequence[int]
     image_size: int = 224
 
+    dropout: ClassVar[float] = 0.0
+    drop_path: ClassVar[float] = 0.0
+
     def problem(self, image_size: int) -> str | None:
         """What is wrong with images of `image_size` px."""
         return "is less than the 32 px stride" if image_size < 32 else None
@@ -32,6 +36,7 @@ class ConvNeXtBlock(nnx.Module):
     """x + gamma mlp(norm(7 x 7 depthwise convolution of x))."""
 
     def __init__(self, width: int, *, dtype, rngs: nnx.Rngs):
+        self.width = width
         self.conv = nnx.Conv(
             width,
             width,
@@ -103,6 +108,7 @@ class ConvNeXt(nnx.Module):
 
     num_prefix = 0
     reads = slice(None)
+    has_statistics = False
 
     def __init__(self, config: ConvNeXtConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
         self.config = config
@@ -126,8 +132,13 @@ class ConvNeXt(nnx.Module):
         return self.config.widths[-1]
 
     @property
-    def blocks(self) -> list[ConvNeXtBlock | Downsample]:
-        """The blocks of all stages in order, each step down as a step of its own."""
+    def blocks(self) -> list[ConvNeXtBlock]:
+        """The blocks of all stages in order."""
+        return [block for stage in self.stages for block in stage.blocks]
+
+    @property
+    def steps(self) -> list[ConvNeXtBlock | Downsample]:
+        """The blocks, and the step down before all stages but the first."""
         steps = []
         for stage in self.stages:
             if stage.downsample is not None:

@@ -27,6 +27,7 @@ class DINOv2Config(ViTConfig):
         swiglu: SwiGLU of `mlp_dim` gated channels in place of the MLP.
     """
 
+    dropout: ClassVar[float] = 0.0
     resize: ClassVar = staticmethod(positions.cubic)
 
     image_size: int = 518

@@ -18,6 +18,8 @@ from vpt_jax.backbones.vit import ViT, ViTConfig, sized
 class MAEConfig(ViTConfig):
     """The shape of an MAE encoder."""
 
+    dropout: ClassVar[float] = 0.0
+    drop_path: ClassVar[float] = 0.1
     resize: ClassVar = staticmethod(positions.cubic)
 
 

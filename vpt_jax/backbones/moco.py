@@ -22,6 +22,7 @@ def _recompute(grid: np.ndarray, new: int) -> np.ndarray:
 class MoCoConfig(ViTConfig):
     """The shape of a MoCo v3 encoder; other image sizes recompute the positions."""
 
+    dropout: ClassVar[float] = 0.0
     resize: ClassVar = staticmethod(_recompute)
 
 

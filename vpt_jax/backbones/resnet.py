@@ -5,6 +5,7 @@ tokens: feature maps, B h w D. The stride of a bottleneck is in its 3 x 3 convol
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,9 @@ class ResNetConfig:
     stem: int = 64
     image_size: int = 224
 
+    dropout: ClassVar[float] = 0.0
+    drop_path: ClassVar[float] = 0.0
+
     @property
     def expansion(self) -> int:
         """Output channels of a block per inner channel."""
@@ -60,6 +64,7 @@ class ResNetBlock(nnx.Module):
     def __init__(
         self, width: int, planes: int, stride: int, bottleneck: bool, **kwargs
     ):
+        self.width = width
         out = planes * (4 if bottleneck else 1)
         sizes = [(1, 1), (3, stride), (1, 1)] if bottleneck else [(3, stride), (3, 1)]
         channels = [width, *[planes] * (len(sizes) - 1), out]
@@ -121,6 +126,7 @@ class ResNet(nnx.Module):
 
     num_prefix = 0
     reads = slice(None)
+    has_statistics = True
 
     def __init__(self, config: ResNetConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
         self.config = config
@@ -143,6 +149,11 @@ class ResNet(nnx.Module):
     def blocks(self) -> list[ResNetBlock]:
         """The blocks of all stages in order."""
         return [block for stage in self.stages for block in stage.blocks]
+
+    @property
+    def steps(self) -> list[ResNetBlock]:
+        """The blocks, the first of a stage steps down to it."""
+        return self.blocks
 
     def embed(
         self,

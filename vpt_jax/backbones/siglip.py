@@ -22,6 +22,7 @@ class SigLIPConfig(ViTConfig):
     """The shape of a vision tower."""
 
     activation: ClassVar[str] = "gelu_tanh"
+    dropout: ClassVar[float] = 0.0
     resize: ClassVar = staticmethod(positions.cubic)
 
 
@@ -57,6 +58,7 @@ class SigLIP(nnx.Module):
 
     num_prefix = 0
     reads = slice(None)
+    has_statistics = False
 
     def __init__(self, config: SigLIPConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
         self.config = config
@@ -79,6 +81,11 @@ class SigLIP(nnx.Module):
     def width(self) -> int:
         """D of the features that `pool` returns."""
         return self.config.width
+
+    @property
+    def steps(self) -> nnx.List:
+        """The blocks."""
+        return self.blocks
 
     def embed(
         self,

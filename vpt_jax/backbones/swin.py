@@ -9,6 +9,7 @@ the mean over its windows, and are copied four times where patches merge.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,11 @@ class SwinConfig:
         embed_dim: D of the first stage.
         depths, heads: Per stage.
         window: Side of a window in tokens; a smaller stage is one window.
+        dropout, drop_path: Rates that the release trains with (its configs; the
+            public VPT code takes the same).
     """
+
+    dropout: ClassVar[float] = 0.0
 
     embed_dim: int
     depths: Sequence[int]
@@ -38,6 +43,7 @@ class SwinConfig:
     window: int = 7
     patch: int = 4
     image_size: int = 224
+    drop_path: float = 0.2
 
     def side(self, stage: int) -> int:
         """Tokens along one side of the image in a stage."""
@@ -105,7 +111,8 @@ class SwinBlock(nnx.Module):
     def __init__(
         self, config: SwinConfig, stage: int, index: int, *, dtype, rngs: nnx.Rngs
     ):
-        width, side = config.embed_dim * 2**stage, config.side(stage)
+        self.width = width = config.embed_dim * 2**stage
+        side = config.side(stage)
         window = min(config.window, side)
         self.side, self.window = side, window
         # Every second block's windows are shifted by half, where there are several.
@@ -200,6 +207,7 @@ class Swin(nnx.Module):
 
     num_prefix = 0
     reads = slice(None)
+    has_statistics = False
 
     def __init__(self, config: SwinConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
         self.config = config
@@ -224,8 +232,13 @@ class Swin(nnx.Module):
         return self.config.embed_dim * 2 ** (len(self.config.depths) - 1)
 
     @property
-    def blocks(self) -> list[SwinBlock | Merging]:
-        """The blocks of all stages in order, and each merging as a step of its own."""
+    def blocks(self) -> list[SwinBlock]:
+        """The blocks of all stages in order."""
+        return [block for stage in self.stages for block in stage.blocks]
+
+    @property
+    def steps(self) -> list[SwinBlock | Merging]:
+        """The blocks, and the merging after all stages but the last."""
         steps = []
         for stage in self.stages:
             steps += [*stage.blocks]
@@ -299,9 +312,9 @@ def _swin(embed_dim: int, depth: int, heads: int, **kwargs) -> SwinConfig:
 
 CONFIGS = {
     "swin_t": _swin(96, 6, 3),
-    "swin_s": _swin(96, 18, 3),
-    "swin_b": _swin(128, 18, 4),
+    "swin_s": _swin(96, 18, 3, drop_path=0.3),
+    "swin_b": _swin(128, 18, 4, drop_path=0.5),
     "swin_l": _swin(192, 18, 6),
-    "swin_b_384": _swin(128, 18, 4, window=12, image_size=384),
+    "swin_b_384": _swin(128, 18, 4, window=12, image_size=384, drop_path=0.5),
     "swin_l_384": _swin(192, 18, 6, window=12, image_size=384),
 }

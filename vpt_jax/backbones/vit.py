@@ -22,6 +22,8 @@ class ViTConfig:
 
     Attributes:
         epsilon, activation: Of the norms and the MLPs, the same in a whole family.
+        dropout, drop_path: Rates that the family is trained with when all of it is
+            (`src/configs/vit_configs.py:35` and the builders of the public VPT code).
         resize: How the family stretches its position embeddings to another grid.
     """
 
@@ -34,6 +36,8 @@ class ViTConfig:
 
     epsilon: ClassVar[float] = 1e-6
     activation: ClassVar[str] = "gelu"
+    dropout: ClassVar[float] = 0.1
+    drop_path: ClassVar[float] = 0.0
     resize: ClassVar = staticmethod(positions.linear)
 
     @property
@@ -52,7 +56,8 @@ class Block(nnx.Module):
     """x + attn(norm1(x)), then x + mlp(norm2(x))."""
 
     def __init__(self, config: ViTConfig, *, dtype, rngs: nnx.Rngs):
-        width, epsilon = config.width, config.epsilon
+        self.width = width = config.width
+        epsilon = config.epsilon
         self.norm1 = LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
         self.attn = Attention(width, config.heads, dtype=dtype, rngs=rngs)
         self.norm2 = LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
@@ -82,6 +87,7 @@ class ViT(nnx.Module):
     block = Block
     num_prefix = 1  # tokens before the image tokens: CLS
     reads = slice(0, 1)  # the tokens that `pool` takes
+    has_statistics = False
 
     def __init__(self, config: ViTConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
         self.config = config
@@ -104,6 +110,11 @@ class ViT(nnx.Module):
     def width(self) -> int:
         """D of the features that `pool` returns."""
         return self.config.width
+
+    @property
+    def steps(self) -> nnx.List:
+        """The blocks."""
+        return self.blocks
 
     def embed(
         self,

@@ -91,7 +91,7 @@ def blocks_with_mlp(model: Model, method: str) -> list[nnx.Module]:
 def attach(model: Model, config: AdapterConfig, rngs: nnx.Rngs) -> None:
     """Wrap the MLP of every block."""
     for block in blocks_with_mlp(model, "adapter"):
-        width = block.norm2.num_features
+        width = block.width
         if width % config.reduction:
             raise UserError(
                 f"method.reduction {config.reduction} does not divide the width {width}"

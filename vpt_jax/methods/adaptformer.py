@@ -53,7 +53,7 @@ def attach(model: Model, config: AdaptFormerConfig, rngs: nnx.Rngs) -> None:
     """Put a bottleneck beside the MLP of every block."""
     for block in blocks_with_mlp(model, "adaptformer"):
         bottleneck = Bottleneck(
-            block.norm2.num_features,
+            block.width,
             config.bottleneck,
             jax.nn.relu,
             dropout=config.dropout,

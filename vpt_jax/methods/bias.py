@@ -13,7 +13,14 @@ from vpt_jax.types import Path
 
 @dataclasses.dataclass(frozen=True)
 class BiasConfig:
-    """Bias tuning has no options."""
+    """Options of bias tuning.
+
+    Attributes:
+        position_bias: Train Swin's tables of relative position biases too, as the
+            public code does: it takes every name that contains "bias".
+    """
+
+    position_bias: bool = False
 
 
 def attach(model: Model, config: BiasConfig, rngs: nnx.Rngs) -> None:
@@ -22,4 +29,5 @@ def attach(model: Model, config: BiasConfig, rngs: nnx.Rngs) -> None:
 
 def group(path: Path, variable: nnx.Variable, config: BiasConfig, model: Model):
     """Every leaf named exactly 'bias' and the head are trained."""
-    return "trainable" if path[0] == "head" or path[-1] == "bias" else "frozen"
+    names = {"bias", "position_bias"} if config.position_bias else {"bias"}
+    return "trainable" if path[0] == "head" or path[-1] in names else "frozen"

@@ -4,6 +4,7 @@ import dataclasses
 
 from flax import nnx
 
+from vpt_jax.backbones.layers import BatchNorm
 from vpt_jax.errors import UserError
 from vpt_jax.model import Model
 from vpt_jax.types import Path
@@ -11,26 +12,41 @@ from vpt_jax.types import Path
 
 @dataclasses.dataclass(frozen=True)
 class FullConfig:
-    """Options of full fine-tuning.
+    """Options of full fine-tuning; what the public code sets here and nowhere else.
 
     Attributes:
-        dropout: Rate in the embedding and in each MLP. The public code trains ViTs
-            with 0.1 (`src/configs/vit_configs.py:35`) here, and with none in every
-            other method.
+        backbone_dropout: Rate in the embedding and in each MLP; None: the family's own.
+        drop_path: Probability of leaving out a residual branch of the last block,
+            growing linearly from 0 at the first; None: the family's own.
     """
 
-    dropout: float = 0.1
+    backbone_dropout: float | None = None
+    drop_path: float | None = None
 
     def __post_init__(self):
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"method.dropout {self.dropout} must be in [0, 1)")
+        for option in ("backbone_dropout", "drop_path"):
+            rate = getattr(self, option)
+            if rate is not None and not 0 <= rate < 1:
+                raise UserError(f"method.{option} {rate} must be in [0, 1)")
 
 
 def attach(model: Model, config: FullConfig, rngs: nnx.Rngs) -> None:
-    """Turn on the dropout layers of the backbone."""
-    for _, module in nnx.iter_modules(model.backbone):
+    """Turn on the backbone's own dropout, drop path and batch statistics."""
+    backbone = model.backbone
+    dropout, drop_path = config.backbone_dropout, config.drop_path
+    if dropout is None:
+        dropout = backbone.config.dropout
+    if drop_path is None:
+        drop_path = backbone.config.drop_path
+    for _, module in nnx.iter_modules(backbone):
         if isinstance(module, nnx.Dropout):
-            module.rate = config.dropout
+            module.rate = dropout
+        if isinstance(module, BatchNorm):
+            module.use_batch = True
+    last = max(len(backbone.blocks) - 1, 1)
+    for i, block in enumerate(backbone.blocks):
+        if hasattr(block, "drop_path"):
+            block.drop_path.rate = drop_path * i / last
 
 
 def group(path: Path, variable: nnx.Variable, config: FullConfig, model: Model):

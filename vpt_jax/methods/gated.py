@@ -81,6 +81,8 @@ class Tempered(nnx.Module):
 def attach(model: Model, config: GatedConfig, rngs: nnx.Rngs) -> None:
     """Add one shallow prompt; wrap the query projections and all but the last block."""
     backbone = model.backbone
+    if hasattr(backbone, "stages"):
+        raise UserError(f"method gated needs a ViT; {type(backbone).__name__} is none")
     shallow = prompt.PromptConfig(
         length=config.length, deep=False, dropout=config.dropout
     )

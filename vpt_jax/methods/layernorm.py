@@ -8,6 +8,7 @@ import dataclasses
 
 from flax import nnx
 
+from vpt_jax.errors import UserError
 from vpt_jax.model import Model, owner
 from vpt_jax.types import Path
 
@@ -18,7 +19,13 @@ class LayerNormConfig:
 
 
 def attach(model: Model, config: LayerNormConfig, rngs: nnx.Rngs) -> None:
-    """Nothing to add."""
+    """Nothing to add; refuses a backbone without LayerNorm."""
+    modules = (module for _, module in nnx.iter_modules(model.backbone))
+    if not any(isinstance(module, nnx.LayerNorm) for module in modules):
+        raise UserError(
+            f"method layernorm finds no LayerNorm in {type(model.backbone).__name__}; "
+            "choose bias, which trains the shifts of its BatchNorms"
+        )
 
 
 def group(path: Path, variable: nnx.Variable, config: LayerNormConfig, model: Model):

@@ -4,6 +4,9 @@
     before the others                [CLS, P old, patches] -> [CLS, P prompts, patches]
     behind them                      the last ones stay, or are dropped (`keep`)
 
+On a Swin Transformer prompts have the width of their stage and pass with the image
+through the merging in between (`vit_prompt/swin_transformer.py`).
+
 Shallow prompting prompts the first block only, deep prompting every block. Prompts get
 no position embedding and enter after the backbone's embedding dropout (`src/models/
 vit_prompt/vit.py:75-87` of the public code). The ablations of the paper's section 4.3
@@ -11,8 +14,9 @@ and appendix are options (`vit_ablations.py` there).
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +26,7 @@ from jaxtyping import Array, Float, Int
 
 from vpt_jax.errors import UserError
 from vpt_jax.model import Context, Edit, Model
-from vpt_jax.types import Path
+from vpt_jax.types import Path, Tree
 
 FROM_IMAGES = ("cls", "cls_layers", "prototypes")
 INITS = ("xavier", "normal", *FROM_IMAGES)
@@ -97,8 +101,18 @@ def check_common(config) -> None:
         raise UserError("method.layers needs method.deep=True; shallow is one layer")
 
 
-def prompted(config, depth: int) -> range:
-    """The blocks that get prompts, of `depth`."""
+def prompted(config, backbone: nnx.Module) -> range:
+    """The blocks that get prompts.
+
+    Raises:
+        UserError: The backbone has no tokens, or fewer blocks.
+    """
+    depth = len(backbone.blocks)
+    if not all(hasattr(block, "attn") for block in backbone.blocks):
+        raise UserError(
+            f"prompt tokens need blocks with attention; {type(backbone).__name__} has "
+            "none: choose prompt_pad or prompt_below, or another backbone"
+        )
     if not config.deep:
         return range(1)
     layers = config.layers or depth
@@ -119,66 +133,106 @@ class Prompt(nnx.Param):
 
 
 class PromptTokens(nnx.Module):
-    """P stored tokens for each of some layers, their projection and dropout."""
+    """P stored tokens for each of some blocks, their projection and dropout."""
 
-    def __init__(self, backbone, config, length: int, layers: int, rngs: nnx.Rngs):
-        stored = config.project or backbone.width
-        bound = uniform_bound(backbone, stored)
-
-        def start(key):
-            if getattr(config, "init", "xavier") == "normal":
-                return 0.02 * jax.random.normal(key, (length, stored))
-            return jax.random.uniform(
-                key, (length, stored), minval=-bound, maxval=bound
+    def __init__(self, blocks, bound_of, config, length: int, rngs: nnx.Rngs):
+        widths = [block.width for block in blocks]
+        if config.project and len(set(widths)) > 1:
+            raise UserError(
+                "method.project needs prompted blocks of one width; here they have "
+                f"{', '.join(map(str, sorted(set(widths))))}"
             )
+        bound = bound_of(config.project or widths[0])
 
-        self.tokens = nnx.List([Prompt(start(rngs.params())) for _ in range(layers)])
+        def start(width):
+            key, shape = rngs.params(), (length, config.project or width)
+            if getattr(config, "init", "xavier") == "normal":
+                return 0.02 * jax.random.normal(key, shape)
+            return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+        self.tokens = nnx.List([Prompt(start(width)) for width in widths])
         self.project = nnx.data(None)
         if config.project:
-            self.project = _projection(stored, backbone.width, rngs)
+            self.project = _projection(config.project, widths[0], rngs)
         self.dropout = nnx.Dropout(config.dropout)
 
     def __call__(
-        self, layer: int, batch: int, dtype, context: Context
+        self,
+        prompt: Float[Array, "P D"],
+        batch: int,
+        dtype,
+        context: Context,
+        per_batch: bool = False,
     ) -> Float[Array, "B P D"]:
-        prompt = self.tokens[layer][...]
+        """One of `tokens` for every image; `per_batch`: all with one dropout mask."""
         if self.project is not None:
             prompt = self.project(prompt)
+        drop = functools.partial(
+            self.dropout, deterministic=not context.train, rngs=context.key
+        )
+        prompt = drop(prompt) if per_batch else prompt
         prompt = jnp.broadcast_to(prompt, (batch, *prompt.shape))
-        prompt = self.dropout(prompt, deterministic=not context.train, rngs=context.key)
+        prompt = prompt if per_batch else drop(prompt)
         return prompt.astype(dtype)
 
 
 class Prompts(Edit):
     """The prompt tokens of all prompted layers, and what puts them in place."""
 
-    def __init__(self, model: Model, config: PromptConfig, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        model: Model,
+        config: PromptConfig,
+        rngs: nnx.Rngs,
+        make_tokens: Callable = PromptTokens,
+    ):
         backbone = model.backbone
-        if not hasattr(backbone, "num_prefix"):
-            raise UserError(
-                f"prompts need a backbone of tokens; {type(backbone).__name__} is none"
-            )
+        self.blocks = prompted(config, backbone)
         self.num_prefix = backbone.num_prefix
         self.length, self.keep = config.length, config.keep
-        self.blocks = prompted(config, len(backbone.blocks))
         self.share, self.overwrite = config.share, config.overwrite
-        layers = 1 if config.share else len(self.blocks)
-        self.prompts = PromptTokens(backbone, config, config.length, layers, rngs)
+        # The public code drops deep prompts of Swin before it copies them to the batch.
+        self.per_batch = hasattr(backbone, "stages")
+        owners = [backbone.blocks[i] for i in self.blocks]
+        if config.share and len({block.width for block in owners}) > 1:
+            raise UserError(
+                "method.share needs prompted blocks of one width; the stages of "
+                f"{type(backbone).__name__} differ"
+            )
+        self.prompts = make_tokens(
+            owners[:1] if config.share else owners,
+            functools.partial(uniform_bound, backbone),
+            config,
+            config.length,
+            rngs,
+        )
 
-    def before_block(
-        self, i: int, tokens: Float[Array, "B N D"], context: Context
-    ) -> Float[Array, "B M D"]:
+    def layer(self, i: int) -> tuple[str, Tree] | None:
         """Insert the prompts before the first prompted block, replace them later."""
+        if i == self.blocks.stop and not self.keep:
+            return "drop", None
+        if i not in self.blocks:
+            return None
+        tokens = self.prompts.tokens[0 if self.share else i - self.blocks.start][...]
+        replaces = self.overwrite or i > self.blocks.start
+        return "replace" if replaces else "insert", tokens
+
+    def change(
+        self, name: str, tensors: Tree, tokens: Float[Array, "B N D"], context: Context
+    ) -> Float[Array, "B M D"]:
+        """Put the prompts behind the prefix."""
         end = self.num_prefix + self.length
         prefix = tokens[:, : self.num_prefix]
-        if i == self.blocks.stop and not self.keep:
+        if name == "drop":
             return jnp.concatenate([prefix, tokens[:, end:]], axis=1)
-        if i not in self.blocks:
-            return tokens
-        layer = 0 if self.share else i - self.blocks.start
-        prompt = self.prompts(layer, len(tokens), tokens.dtype, context)
-        replaces = self.overwrite or i > self.blocks.start
-        rest = tokens[:, end if replaces else self.num_prefix :]
+        prompt = self.prompts(
+            tensors,
+            len(tokens),
+            tokens.dtype,
+            context,
+            per_batch=self.per_batch and name == "replace",
+        )
+        rest = tokens[:, end if name == "replace" else self.num_prefix :]
         return jnp.concatenate([prefix, prompt, rest], axis=1)
 
     def reads(self, pool: str, depth: int) -> slice:
@@ -197,6 +251,11 @@ def attach(model: Model, config: PromptConfig, rngs: nnx.Rngs) -> None:
     """Add the prompts as an edit; the backbone itself stays as it is."""
     edit = Prompts(model, config, rngs)
     model.add_edit("prompt", edit)
+    if config.init in FROM_IMAGES and not hasattr(model.backbone, "cls"):
+        raise UserError(
+            f"method.init {config.init!r} needs a backbone with a CLS token; "
+            f"{type(model.backbone).__name__} has none"
+        )
     if config.pool != "original":
         model.reads = edit.reads(config.pool, len(model.backbone.blocks))
 

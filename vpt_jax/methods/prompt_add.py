@@ -7,14 +7,17 @@ the CLS token is added to as well.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from vpt_jax.errors import UserError
 from vpt_jax.methods import prompt
 from vpt_jax.model import Context, Edit, Model
+from vpt_jax.types import Tree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,19 +44,31 @@ class AddedPrompts(Edit):
 
     def __init__(self, model: Model, config: AddConfig, rngs: nnx.Rngs):
         backbone = model.backbone
-        self.blocks = prompt.prompted(config, len(backbone.blocks))
-        length = 1 if config.single else _num_tokens(backbone)
-        layers = len(self.blocks)
-        self.prompts = prompt.PromptTokens(backbone, config, length, layers, rngs)
+        self.blocks = prompt.prompted(config, backbone)
+        if hasattr(backbone, "stages") and not config.single:
+            raise UserError(
+                "method prompt_add needs stages of one size; on "
+                f"{type(backbone).__name__} set method.single=True"
+            )
+        self.prompts = prompt.PromptTokens(
+            [backbone.blocks[i] for i in self.blocks],
+            functools.partial(prompt.uniform_bound, backbone),
+            config,
+            1 if config.single else _num_tokens(backbone),
+            rngs,
+        )
 
-    def before_block(
-        self, i: int, tokens: Float[Array, "B N D"], context: Context
-    ) -> Float[Array, "B N D"]:
+    def layer(self, i: int) -> tuple[str, Tree] | None:
         """Add the prompts of this block."""
         if i not in self.blocks:
-            return tokens
-        layer = i - self.blocks.start
-        return tokens + self.prompts(layer, len(tokens), tokens.dtype, context)
+            return None
+        return "add", self.prompts.tokens[i - self.blocks.start][...]
+
+    def change(
+        self, name: str, tensors: Tree, tokens: Float[Array, "B N D"], context: Context
+    ) -> Float[Array, "B N D"]:
+        """The sum, in the backbone's type."""
+        return tokens + self.prompts(tensors, len(tokens), tokens.dtype, context)
 
 
 def attach(model: Model, config: AddConfig, rngs: nnx.Rngs) -> None:

@@ -13,10 +13,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from vpt_jax.backbones.vit import ViTConfig
 from vpt_jax.data import preprocess
 from vpt_jax.errors import UserError
 from vpt_jax.methods.prompt import Prompt, group, uniform_bound
 from vpt_jax.model import Context, Edit, Model
+from vpt_jax.types import Tree
 
 __all__ = ["PixelConfig", "attach", "group"]
 
@@ -51,8 +53,10 @@ class PixelPrompts(Edit):
 
     def __init__(self, model: Model, config: PixelConfig, rngs: nnx.Rngs):
         backbone = model.backbone
-        if not hasattr(backbone, "num_prefix"):
-            raise UserError("method prompt_pixel needs a backbone of patches")
+        if not isinstance(backbone.config, ViTConfig):
+            raise UserError(
+                f"method prompt_pixel needs a ViT; {type(backbone).__name__} is none"
+            )
         patch, key = backbone.config.patch, rngs.params()
         shape = (config.length, patch, patch, 3)
         bound = uniform_bound(backbone, backbone.width)
@@ -68,13 +72,15 @@ class PixelPrompts(Edit):
             }[config.pixels]()
         )
 
-    def before_block(
-        self, i: int, tokens: Float[Array, "B N D"], context: Context
+    def layer(self, i: int) -> tuple[str, Tree] | None:
+        """Only the first block sees new tokens."""
+        return ("insert", self.patches[...]) if i == 0 else None
+
+    def change(
+        self, name: str, tensors: Tree, tokens: Float[Array, "B N D"], context: Context
     ) -> Float[Array, "B M D"]:
-        """Embed the patches and insert them before block 0."""
-        if i > 0:
-            return tokens
-        patches = self.patches[...]
+        """Embed the patches and insert them behind the prefix."""
+        patches = tensors
         if self.normalised:
             patches = preprocess.normalize(255 * patches, preprocess.PRESETS["vpt"])
         prompt = context.backbone.patch_embed(patches.astype(tokens.dtype))

@@ -77,7 +77,7 @@ class AlexNetFeatures(nnx.Module):
 
 
 class Beside(nnx.Module):
-    """A block that lets the side features pass."""
+    """A step that lets the side features pass."""
 
     def __init__(self, block: nnx.Module):
         self.block = block
@@ -91,11 +91,9 @@ class SideTuned(nnx.Module):
     """A backbone and a side network; what flows is (tokens, side features)."""
 
     def __init__(self, base: nnx.Module, rngs: nnx.Rngs):
-        self.blocks = nnx.List([Beside(block) for block in base.blocks])
-        base.blocks = nnx.List([])
         self.base = base
         self.config, self.dtype, self.width = base.config, base.dtype, base.width
-        self.reads = base.reads
+        self.reads, self.has_statistics = base.reads, base.has_statistics
         self.side = AlexNetFeatures(dtype=base.dtype, rngs=rngs)
         self.project = nnx.Linear(
             LAYERS[10][1] * GRID**2,
@@ -106,6 +104,16 @@ class SideTuned(nnx.Module):
             rngs=rngs,
         )
         self.alpha = nnx.Param(jnp.zeros((), jnp.result_type(float)))
+
+    @property
+    def blocks(self):
+        """Those of the backbone."""
+        return self.base.blocks
+
+    @property
+    def steps(self) -> list[Beside]:
+        """Those of the backbone, each beside the side features."""
+        return [Beside(step) for step in self.base.steps]
 
     def embed(self, images: Float[Array, "B h w 3"], **kwargs):
         """(tokens, side features)."""

@@ -10,10 +10,11 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from vpt_jax.backbones.layers import BatchNorm
 from vpt_jax.model import Model
 from vpt_jax.types import Path
 
-WRAPPED = (nnx.Linear, nnx.Conv, nnx.LayerNorm)
+WRAPPED = (nnx.Linear, nnx.Conv, nnx.LayerNorm, BatchNorm)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +31,14 @@ class Scaled(nnx.Module):
 
     def __init__(self, base: nnx.Module, rngs: nnx.Rngs):
         self.base = base
-        noise = jax.random.normal(rngs.params(), (2, base.bias.shape[-1]))
+        weight = base.scale if hasattr(base, "scale") else base.kernel
+        noise = jax.random.normal(rngs.params(), (2, weight.shape[-1]))
         # The release's start: normal around 1 and 0 with deviation 0.02.
         self.scale = SsfParam(1 + 0.02 * noise[0])
         self.shift = SsfParam(0.02 * noise[1])
 
-    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B E"]:
-        y = self.base(x)
+    def __call__(self, x: Float[Array, "*B D"], *args) -> Float[Array, "*B E"]:
+        y = self.base(x, *args)
         scale, shift = self.scale[...].astype(y.dtype), self.shift[...].astype(y.dtype)
         lead = (1,) * (y.ndim - 1)
         return y * scale.reshape(*lead, -1) + shift.reshape(*lead, -1)
@@ -46,7 +48,10 @@ class Scaled(nnx.Module):
         base, scale = self.base, self.scale[...]
         weight = base.scale if isinstance(base, nnx.LayerNorm) else base.kernel
         weight[...] *= scale.reshape((1,) * (weight.ndim - 1) + (-1,))
-        base.bias[...] = base.bias[...] * scale + self.shift[...]
+        if base.bias is None:
+            base.bias = nnx.Param(self.shift[...])
+        else:
+            base.bias[...] = base.bias[...] * scale + self.shift[...]
         return base
 
 

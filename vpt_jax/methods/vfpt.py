@@ -6,6 +6,7 @@ over tokens and channels; otherwise as VPT.
 """
 
 import dataclasses
+import functools
 
 import jax.numpy as jnp
 from flax import nnx
@@ -44,9 +45,10 @@ class FourierTokens(prompt.PromptTokens):
         self.transformed = transformed
 
     def __call__(
-        self, layer: int, batch: int, dtype, context: Context
+        self, prompt: Float[Array, "P D"], batch: int, dtype, context: Context, **kwargs
     ) -> Float[Array, "B P D"]:
-        tokens = super().__call__(layer, batch, jnp.result_type(float), context)
+        wide = jnp.result_type(float)
+        tokens = super().__call__(prompt, batch, wide, context, **kwargs)
         first, rest = tokens[:, : self.transformed], tokens[:, self.transformed :]
         first = jnp.fft.fft2(first).real
         return jnp.concatenate([first, rest], axis=1).astype(dtype)
@@ -57,16 +59,9 @@ def attach(model: Model, config: VfptConfig, rngs: nnx.Rngs) -> None:
     plain = prompt.PromptConfig(
         length=config.length, deep=config.deep, dropout=config.dropout
     )
-    edit = prompt.Prompts(model, plain, rngs)
-    edit.prompts = FourierTokens(
-        model.backbone,
-        plain,
-        config.length,
-        len(edit.blocks),
-        rngs,
-        transformed=max(1, round(config.fourier * config.length)),
-    )
-    model.add_edit("prompt", edit)
+    transformed = max(1, round(config.fourier * config.length))
+    tokens = functools.partial(FourierTokens, transformed=transformed)
+    model.add_edit("prompt", prompt.Prompts(model, plain, rngs, tokens))
 
 
 group = prompt.group

@@ -57,6 +57,7 @@ class Setup:
         optimizer: From `optim.make_optimizer`.
         preset: Normalisation of the images.
         cached: Whether the frozen first steps are run once, not in every epoch.
+        scan, remat: See `Model`.
     """
 
     pretrained: Pretrained
@@ -71,6 +72,8 @@ class Setup:
     optimizer: Callable
     preset: preprocess.Preset
     cached: bool = True
+    scan: bool = False
+    remat: bool = False
 
     @property
     def steps_per_epoch(self) -> int:
@@ -86,7 +89,9 @@ class Setup:
         """The tuned model with fresh tensors from `key`."""
         backbone = nnx.merge(self.pretrained.graphdef, params)
         rngs = nnx.Rngs(key)
-        return methods.build(backbone, self.num_classes, self.method, rngs)
+        model = methods.build(backbone, self.num_classes, self.method, rngs)
+        model.scan, model.remat = self.scan, self.remat
+        return model
 
     def split(self, model: Model):
         """(graphdef, trainable, frozen, stats)."""
