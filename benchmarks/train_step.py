@@ -37,6 +37,8 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--precision", default=None, choices=configs.PRECISIONS)
+    parser.add_argument("--scan", action="store_true", help="blocks as one loop")
+    parser.add_argument("--remat", action="store_true", help="compute blocks again")
     print(json.dumps(measure(parser.parse_args()), indent=1))
 
 
@@ -44,6 +46,7 @@ def measure(args) -> dict:
     """Median seconds of a step after two that do not count."""
     config = configs.base("cifar100", "vpt_deep", args.backbone)
     config.backbone.checkpoint = "random"
+    config.backbone.scan, config.backbone.remat = args.scan, args.remat
     config.image_size, config.batch_size = args.image_size, args.batch
     config.method.length, config.precision = args.length, args.precision
     config = configs.resolve(config)
@@ -76,6 +79,8 @@ def measure(args) -> dict:
             "image_size": args.image_size,
         },
         "precision": config.precision,
+        "scan": args.scan,
+        "remat": args.remat,
         "step_seconds": round(median, 4),
         "step_seconds_range": [round(min(seconds[2:]), 4), round(max(seconds[2:]), 4)],
         "images_per_second": round(args.trials * args.batch / median, 1),

@@ -175,9 +175,14 @@ def test_a_value_that_cannot_be(message, changes):
     refused(message, **changes)
 
 
+def test_batch_statistics_are_not_computed_twice():
+    changes = {"backbone__name": "resnet50", "backbone__remat": True}
+    refused("backbone.remat=True is not possible .* resnet50", "linear", **changes)
+
+
 def test_options_of_another_method():
     refused("'linear' has no option 'length'.*none", "linear", method__length=5)
-    refused("'full' has no option 'deep'.*dropout", "full", method__deep=True)
+    refused("'full' has no option 'deep'.*backbone_dropout", "full", method__deep=True)
 
 
 def test_arguments_of_a_config_file():
