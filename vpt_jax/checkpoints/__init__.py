@@ -5,6 +5,7 @@ is recognised by the names.
 """
 
 import dataclasses
+import gc
 import pathlib
 
 import jax
@@ -79,7 +80,8 @@ def load(name: str, source: str | None, image_size: int, *, dtype, frozen_dtype)
     source, path, sha256 = locate(name, source)
     arrays = load_arrays(path, config, shapes, jnp.dtype(frozen_dtype))
     for leaf in list(arrays):  # one array at a time: never a whole second copy
-        arrays[leaf] = jax.device_put(arrays[leaf])
+        arrays[leaf] = jax.block_until_ready(jax.device_put(arrays[leaf]))
+        gc.collect(0)  # jax lets go of what it has copied only then
     return Pretrained(config, graphdef, unflatten(shapes, arrays), source, sha256)
 
 
