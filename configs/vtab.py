@@ -1,6 +1,9 @@
 """A task of VTAB-1k with the paper's protocol: 1,000 images, 100 epochs.
 
 python launch.py --config configs/vtab.py:TASK[,METHOD[,BACKBONE]]
+
+TASK: one of vpt_jax/data/vtab.py; for --mode prepare and --mode doctor also natural,
+specialized, structured or all.
 """
 
 from vpt_jax.config import arguments, base

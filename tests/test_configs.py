@@ -18,7 +18,10 @@ from vpt_jax.training.state import Checkpoints
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 ARGUMENTS = {
+    "fgvc": [("cub",), ("stanford_cars,linear",)],
+    "folder": [("{folder}",), ("{folder},linear",)],
     "quickstart": [(), ("linear",)],
+    "tfds": [("food101",), ("eurosat/rgb:2.0.0,linear",)],
     "vtab": [("cifar100",), ("cifar100,linear",), ("cifar100,vpt-shallow,vit_s16",)],
 }
 
@@ -32,6 +35,13 @@ ARGUMENTS = {
     ],
 )
 def test_a_config_takes_a_step(name, argument, checkpoint, new_tiny, tmp_path):
+    for part in ("train", "test"):
+        for label in ("a", "b"):
+            folder = tmp_path / "images" / part / label
+            folder.mkdir(parents=True)
+            for n in range(2):
+                (folder / f"{n}.png").touch()
+    argument = [word.format(folder=tmp_path / "images") for word in argument]
     config = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"](*argument)
     full = resolve(config)
     assert full.optim.lr > 0

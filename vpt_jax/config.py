@@ -90,7 +90,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
             each other.
     """
     config = ConfigDict(config.copy_and_resolve_references())
-    task = data.get_task(config.task)
+    task = data.get_task(config.task, config.data.dir)
     given = {k: v for k, v in config.method.items() if k != "name" and v is not None}
     parts = methods.parse(config.method.name)
     if parts[0][0] in ("prompt", "vfpt", "gated"):

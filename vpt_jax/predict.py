@@ -5,15 +5,13 @@ import json
 import pathlib
 from collections.abc import Iterable, Iterator
 
-import numpy as np
-from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from vpt_jax.api import TunedModel
+from vpt_jax.data.images import SUFFIXES, read_image
 from vpt_jax.errors import UserError
 from vpt_jax.progress import say
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"}
 GROUP = 256  # images decoded at a time
 COLUMNS = ("path", "class", "probability")
 
@@ -57,12 +55,6 @@ def predict_files(
             rows.append((str(path), model.classes[best], round(float(row[best]), 6)))
     _write(output, rows)
     return len(rows), broken
-
-
-def read_image(path: pathlib.Path) -> UInt8[np.ndarray, "h w 3"]:
-    """An image file as RGB."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
 
 
 def _files(images: Iterable[str]) -> Iterator[pathlib.Path]:

@@ -13,9 +13,10 @@ from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from vpt_jax.data import reading
+from vpt_jax.data.source import to_examples
 from vpt_jax.errors import UserError
 
-NAME = "cifar100:3.*.*"
+NAME = reading.TfdsSet("cifar100:3.0.2")
 FEATURES = "tensorflow_datasets.core.features."
 
 
@@ -81,13 +82,8 @@ def prepare(
 
 def read(data_dir, slice_spec, limit=None):
     builder = reading.open_builder("cifar100", NAME, data_dir)
-    return reading.read_examples(
-        builder,
-        slice_spec,
-        image_key="image",
-        label=operator.itemgetter("label"),
-        limit=limit,
-    )
+    source = reading.read_slice(builder, slice_spec, operator.itemgetter("label"))
+    return to_examples(source if limit is None else source.select(range(limit)))
 
 
 def good_records(count):
@@ -128,7 +124,11 @@ def test_fewer_records_than_the_metadata_states(tmp_path):
 
 def test_a_missing_file(tmp_path):
     data_dir = prepare(tmp_path, good_records(2))
-    next(tmp_path.rglob("*array_record*")).unlink()
+    file = next(tmp_path.rglob("*array_record*"))
+    builder = reading.open_builder("cifar100", NAME, data_dir)
+    assert reading.missing_shards(builder) == []
+    file.unlink()
+    assert reading.missing_shards(builder) == [file.name]
     with pytest.raises(UserError, match="record 0 of split 'train'"):
         read(data_dir, "train")
 
@@ -140,26 +140,29 @@ def test_a_slice_that_does_not_exist(tmp_path, slice_spec):
         read(data_dir, slice_spec)
 
 
-@pytest.mark.parametrize("name", [NAME, "cifar100:9.0.0", "no_such_dataset:1.0.0"])
+@pytest.mark.parametrize(
+    "name", ["cifar100:3.0.2", "cifar100:9.0.0", "no_such_dataset:1.0.0"]
+)
 def test_data_that_is_not_prepared(tmp_path, name):
     with pytest.raises(UserError) as caught:
-        reading.open_builder("some_task", name, str(tmp_path))
+        reading.open_builder("some_task", reading.TfdsSet(name), str(tmp_path))
     message = str(caught.value)
-    assert "task some_task" in message and f"not prepared in {tmp_path}" in message
-    assert f"`tfds build {name.split(':')[0]} --file_format=array_record " in message
-    assert f"--data_dir={tmp_path}`" in message
+    assert f"task some_task: {name} is not prepared in {tmp_path}" in message
+    assert "--mode prepare" in message and f"--config.data.dir={tmp_path}" in message
     assert "\n" not in message
 
 
 def test_a_half_made_directory_counts_as_not_prepared(tmp_path):
     (tmp_path / "cifar100" / "3.0.2").mkdir(parents=True)
+    assert reading.find(NAME, str(tmp_path))[0] == "unfinished"
     with pytest.raises(UserError, match="not prepared in"):
         reading.open_builder("cifar100", NAME, str(tmp_path))
 
 
 def test_tfrecord_files_must_be_converted(tmp_path):
     data_dir = prepare(tmp_path, good_records(2), file_format="tfrecord")
-    with pytest.raises(UserError, match="tfrecord.*must be converted to array_record"):
+    message = "tfrecord.*must be converted to array_record: .*--mode prepare"
+    with pytest.raises(UserError, match=message):
         reading.open_builder("cifar100", NAME, data_dir)
 
 
@@ -173,11 +176,9 @@ def test_tensorflow_is_never_imported(tmp_path):
 import sys
 sys.path.insert(0, {str(fake.parent)!r})
 from vpt_jax.data import get_task, reading
-builder = reading.open_builder("cifar100", {NAME!r}, {data_dir!r})
-examples = reading.read_examples(
-    builder, "train", image_key="image", label=lambda record: record["label"]
-)
-assert len(examples) == 2
+builder = reading.open_builder("cifar100", reading.{NAME!r}, {data_dir!r})
+source = reading.read_slice(builder, "train", lambda record: record["label"])
+assert len(source.read(range(len(source)))) == 2 and list(source.labels) == [0, 1]
 assert get_task("cifar100").class_names({data_dir!r}) == tuple("abcdef")
 assert "tensorflow" not in sys.modules
 """

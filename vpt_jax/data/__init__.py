@@ -3,9 +3,12 @@
 import functools
 from collections.abc import Callable
 
-from vpt_jax.data import digits, vtab
+import numpy as np
+
+from vpt_jax.data import digits, fgvc, folder, tfds_task, vtab
 from vpt_jax.data.examples import Examples
-from vpt_jax.data.tasks import Task, load_split
+from vpt_jax.data.source import InMemory
+from vpt_jax.data.tasks import Task
 from vpt_jax.errors import UserError
 
 _PROCEDURAL_PARTS = {"train": (120_000, 0), "val": (2_000, 1), "test": (5_000, 2)}
@@ -15,19 +18,19 @@ def _procedural() -> Task:
     """Rendered images: (number of images, seed) of each part in `_PROCEDURAL_PARTS`."""
     from vpt_jax.data import procedural  # only the pre-training of the tiny backbone
 
-    def read(part: str, limit: int | None) -> Examples:
-        num_images, seed = _PROCEDURAL_PARTS[part]
+    def part(name: str, data_dir: str | None) -> InMemory:
+        num_images, seed = _PROCEDURAL_PARTS[name]
         # All of them: image i depends on how many are rendered with it.
         images, labels = procedural.render(num_images, seed)
-        ids = tuple(f"procedural/{part}/{index:06d}" for index in range(num_images))
-        return Examples(images[:limit], labels[:limit], ids[:limit])
+        ids = tuple(f"procedural/{name}/{index:06d}" for index in range(num_images))
+        return InMemory(Examples(images, labels.astype(np.int32), ids))
 
     return Task(
         name="procedural",
         group="embedded",
         num_classes=procedural.NUM_CLASSES,
         metric="top1",
-        load=lambda split, data_dir, *, limit=None: load_split(read, split, limit),
+        part=part,
         class_names=lambda data_dir: tuple(map(str, range(procedural.NUM_CLASSES))),
     )
 
@@ -37,13 +40,49 @@ TASKS: dict[str, Callable[[], Task]] = {
         name: functools.partial(vtab.make_task, name, row)
         for name, row in vtab.VTAB_1K.items()
     },
+    **{
+        name: functools.partial(fgvc.make_task, name, row)
+        for name, row in fgvc.FGVC.items()
+    },
     "digits": digits.make_task,
     "procedural": _procedural,
 }
 
+# What can stand for several tasks.
+GROUPS: dict[str, tuple[str, ...]] = {
+    **{
+        group: tuple(n for n, row in vtab.VTAB_1K.items() if row.group == group)
+        for group in vtab.GROUPS
+    },
+    "all": tuple(vtab.VTAB_1K),
+    "fgvc": tuple(fgvc.FGVC),
+}
 
-def get_task(name: str) -> Task:
-    """The task of that name."""
+
+def get_task(name: str, data_dir: str | None = None) -> Task:
+    """The task of that name.
+
+    Args:
+      name: of `TASKS`, 'folder:PATH', or 'tfds:NAME'.
+      data_dir: the TFDS directory, for sets that only the disk knows.
+    """
+    if name.startswith(folder.PREFIX):
+        return folder.make_task(name.removeprefix(folder.PREFIX))
+    if name.startswith(tfds_task.PREFIX):
+        return tfds_task.make_task(name.removeprefix(tfds_task.PREFIX), data_dir)
+    if name in GROUPS:
+        raise UserError(
+            f"{name!r} stands for {len(GROUPS[name])} tasks, but one is needed here: "
+            f"{', '.join(GROUPS[name])}"
+        )
     if name not in TASKS:
-        raise UserError(f"unknown task {name!r}: use one of {', '.join(TASKS)}")
+        raise UserError(
+            f"unknown task {name!r}: use one of {', '.join(TASKS)}, folder:PATH or "
+            f"tfds:NAME"
+        )
     return TASKS[name]()
+
+
+def task_names(name: str) -> tuple[str, ...]:
+    """The names of a group's tasks; of a single task its own."""
+    return GROUPS.get(name, (name,))

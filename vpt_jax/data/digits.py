@@ -8,7 +8,8 @@ so a split in file order tests on writers who were mostly not trained on.
 import numpy as np
 
 from vpt_jax.data.examples import Examples
-from vpt_jax.data.tasks import Task, load_split
+from vpt_jax.data.source import InMemory
+from vpt_jax.data.tasks import Task
 
 NUM_CLASSES = 10
 _PARTS = {"train": (0, 800), "val": (800, 1000), "test": (1000, 1797)}
@@ -21,14 +22,9 @@ def make_task() -> Task:
         group="embedded",
         num_classes=NUM_CLASSES,
         metric="top1",
-        load=load,
+        part=_part,
         class_names=class_names,
     )
-
-
-def load(split: str, data_dir: str | None, *, limit: int | None = None) -> Examples:
-    """Reads a split; scikit-learn carries the file, `data_dir` is not looked at."""
-    return load_split(_read, split, limit)
 
 
 def class_names(data_dir: str | None) -> tuple[str, ...]:
@@ -36,16 +32,16 @@ def class_names(data_dir: str | None) -> tuple[str, ...]:
     return tuple(str(digit) for digit in range(NUM_CLASSES))
 
 
-def _read(part: str, limit: int | None) -> Examples:
+def _part(part: str, data_dir: str | None) -> InMemory:
+    """scikit-learn carries the file, `data_dir` is not looked at."""
     from sklearn.datasets import load_digits  # a slow import that only this task needs
 
     start, stop = _PARTS[part]
-    if limit is not None:
-        stop = min(stop, start + limit)
     values, labels = load_digits(return_X_y=True)
     grey = np.rint(values[start:stop].reshape(-1, 8, 8, 1) * (255 / 16))
-    return Examples(
+    examples = Examples(
         images=np.repeat(grey.astype(np.uint8), 3, axis=-1),
         labels=labels[start:stop].astype(np.int32),
         ids=tuple(f"digits/{index:04d}" for index in range(start, stop)),
     )
+    return InMemory(examples)

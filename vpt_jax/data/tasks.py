@@ -2,22 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 
 from vpt_jax.data.examples import Examples
+from vpt_jax.data.reading import TfdsSet
+from vpt_jax.data.source import Joined, Source, to_examples
 from vpt_jax.errors import UserError
 
 SPLITS = ("train", "val", "trainval", "test")
-
-
-class Load(Protocol):
-    """Reads a split of a task, or the first `limit` examples of it and no others."""
-
-    def __call__(
-        self, split: str, data_dir: str | None, *, limit: int | None = None
-    ) -> Examples: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,55 +22,70 @@ class Task:
       group: tasks whose results are averaged together, e.g. 'natural'.
       num_classes: C; labels are 0 to C - 1.
       metric: 'top1', or 'auc' (reported in addition, for two classes).
-      load: reads one of `SPLITS`; 'trainval' is 'train' followed by 'val'.
+      part: finds 'train', 'val' or 'test', given the data directory; decodes nothing.
       class_names: the C names, given the data directory.
-      prompt_lengths: P of VPT-shallow and VPT-deep where none is chosen.
       preset: the preprocessing (`preprocess.PRESETS`) used where none is chosen.
+      prompt_lengths: P of VPT-shallow and VPT-deep where none is chosen.
+      tfds: what must be prepared for it; None if it needs no TFDS data.
+      manual: what to do where the data cannot be prepared; None if it always can.
     """
 
     name: str
     group: str
     num_classes: int
     metric: str
-    load: Load
+    part: Callable[[str, str | None], Source]
     class_names: Callable[[str | None], tuple[str, ...]]
     preset: str = "vpt"
     prompt_lengths: tuple[int, int] = (10, 10)
+    tfds: TfdsSet | None = None
+    manual: str | None = None
+
+    def source(self, split: str, data_dir: str | None) -> Source:
+        """One of `SPLITS`, not read yet; 'trainval' is 'train' followed by 'val'.
+
+        Whoever reads from it without `load` calls `check_labels` on it.
+        """
+        if split not in SPLITS:
+            raise UserError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
+        if split != "trainval":
+            return self.part(split, data_dir)
+        return Joined(self.part("train", data_dir), self.part("val", data_dir))
+
+    def load(
+        self,
+        split: str,
+        data_dir: str | None,
+        *,
+        start: int = 0,
+        limit: int | None = None,
+    ) -> Examples:
+        """Decodes a split, or `limit` examples of it from the `start`-th, no others."""
+        if limit is not None and limit < 1:
+            raise UserError(f"limit={limit} reads no example: use None or at least 1")
+        source = self.source(split, data_dir)
+        if not 0 <= start < len(source):
+            raise UserError(
+                f"task {self.name}, {split}: start={start} is outside its "
+                f"{len(source)} examples"
+            )
+        stop = len(source) if limit is None else min(start + limit, len(source))
+        if (start, stop) != (0, len(source)):
+            source = source.select(range(start, stop))
+        check_labels(source, self.num_classes, where=f"task {self.name}, {split}")
+        return to_examples(source)
 
 
-def load_split(
-    read: Callable[[str, int | None], Examples], split: str, limit: int | None
-) -> Examples:
-    """Builds any of `SPLITS` from a reader of 'train', 'val' and 'test'.
-
-    Args:
-      read: `read(part, limit)` returns the first `limit` examples of a part, all of
-        them for None.
-      split: one of `SPLITS`.
-      limit: how many examples to read, from the first; None for all.
-    """
-    if split not in SPLITS:
-        raise UserError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
-    if limit is not None and limit < 1:
-        raise UserError(f"limit={limit} reads no example: use None or at least 1")
-    if split != "trainval":
-        return read(split, limit)
-    train = read("train", limit)
-    if limit is not None and limit <= len(train):
-        return train
-    val = read("val", None if limit is None else limit - len(train))
-    return Examples.concatenate(train, val)
-
-
-def check_labels(examples: Examples, num_classes: int, where: str) -> None:
+def check_labels(examples: Examples | Source, num_classes: int, where: str) -> None:
     """Raises UserError at the first label outside 0 to `num_classes` - 1.
 
     XLA clamps or drops an index out of range instead of failing, so a wrong label
     would train silently.
     """
-    wrong = np.flatnonzero((examples.labels < 0) | (examples.labels >= num_classes))
+    labels = examples.labels
+    wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if wrong.size:
         raise UserError(
             f"{where}: example {examples.ids[wrong[0]]} has label "
-            f"{examples.labels[wrong[0]]}, but labels must be 0 to {num_classes - 1}"
+            f"{labels[wrong[0]]}, but labels must be 0 to {num_classes - 1}"
         )

@@ -1,0 +1,153 @@
+"""Examples that stay where they are until they are asked for.
+
+A `Source` knows how many examples there are and what they are called; only `read`
+decodes images, and only those whose numbers it is given. Test sets of 70,000 images and
+training sets that are streamed need no more memory than what is read at a time. Sources
+pickle, for worker processes, and may be read from several threads.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Int, Int32
+from PIL import Image as PillowImage
+
+from vpt_jax.data.examples import Examples, Image
+from vpt_jax.data.images import read_image
+from vpt_jax.errors import UserError
+
+
+class Source(Protocol):
+    """Labelled images in a fixed order.
+
+    `labels` may have to look at every record (without decoding its image); `select`
+    first where only some are needed.
+    """
+
+    @property
+    def labels(self) -> Int32[np.ndarray, " n"]: ...
+
+    @property
+    def ids(self) -> tuple[str, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: Sequence[int] | Int[np.ndarray, " k"]) -> list[Image]:
+        """Decodes the images of these numbers, in their order."""
+        ...
+
+    def select(self, indices: Sequence[int] | Int[np.ndarray, " k"]) -> "Source":
+        """The source of these examples only, in their order; reads nothing."""
+        ...
+
+
+def to_examples(source: Source) -> Examples:
+    """All of a source, decoded."""
+    images = source.read(range(len(source)))
+    return Examples.from_images(images, source.labels, source.ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """One image file per example."""
+
+    paths: tuple[pathlib.Path, ...]
+    labels: Int32[np.ndarray, " n"]
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, indices) -> list[Image]:
+        """See `Source`; UserError names the file that cannot be decoded."""
+        return [_decode(self.paths[index]) for index in indices]
+
+    def select(self, indices) -> "Files":
+        """See `Source`."""
+        return Files(
+            tuple(self.paths[index] for index in indices),
+            self.labels[np.asarray(indices, np.int64)],
+            tuple(self.ids[index] for index in indices),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class InMemory:
+    """Examples that are there already."""
+
+    examples: Examples
+
+    @property
+    def labels(self) -> Int32[np.ndarray, " n"]:
+        return self.examples.labels
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return self.examples.ids
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def read(self, indices) -> list[Image]:
+        """See `Source`."""
+        return [self.examples.images[index] for index in indices]
+
+    def select(self, indices) -> "InMemory":
+        """See `Source`."""
+        ids = tuple(self.ids[index] for index in indices)
+        labels = self.labels[np.asarray(indices, np.int64)]
+        return InMemory(Examples.from_images(self.read(indices), labels, ids))
+
+
+@dataclasses.dataclass(frozen=True)
+class Joined:
+    """The examples of one source, then those of another."""
+
+    first: Source
+    second: Source
+
+    @property
+    def labels(self) -> Int32[np.ndarray, " n"]:
+        return np.concatenate([self.first.labels, self.second.labels])
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return self.first.ids + self.second.ids
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def read(self, indices) -> list[Image]:
+        """See `Source`."""
+        border = len(self.first)
+        pairs = (
+            (self.first, i) if i < border else (self.second, i - border)
+            for i in indices
+        )
+        return [image for source, index in pairs for image in source.read([index])]
+
+    def select(self, indices) -> Source:
+        """See `Source`; the chosen ones of the first source must come first."""
+        border = len(self.first)
+        first = [index for index in indices if index < border]
+        second = [index - border for index in indices if index >= border]
+        if list(indices) != first + [index + border for index in second]:
+            raise ValueError("indices mix the two sources")
+        if not second:
+            return self.first.select(first)
+        if not first:
+            return self.second.select(second)
+        return Joined(self.first.select(first), self.second.select(second))
+
+
+def _decode(path: pathlib.Path) -> Image:
+    try:
+        return read_image(path)
+    except (OSError, SyntaxError, ValueError, PillowImage.DecompressionBombError) as e:
+        # SyntaxError is what Pillow raises for some damaged PNG files
+        raise UserError(
+            f"{path}: cannot be read as an image ({e}); replace or remove it"
+        ) from e
