@@ -5,6 +5,7 @@ python launch.py --config configs/vtab.py:cifar100,vpt_deep,vit_b16 --workdir ru
 python launch.py --mode eval    --workdir runs/a
 python launch.py --mode predict --workdir runs/a --images photos/
 python launch.py --mode doctor  --config configs/vtab.py:cifar100
+python launch.py --mode prepare --config configs/vtab.py:all --config.data.dir=TFDS_DIR
 """
 
 import inspect
@@ -18,7 +19,7 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
-MODES = ("train", "eval", "predict", "doctor")
+MODES = ("train", "eval", "predict", "doctor", "prepare")
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/, with its argument after a colon."
@@ -45,9 +46,8 @@ def main(argv: list[str]) -> int:
         jax.config.update("jax_compilation_cache_dir", str(cache))
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
-        return {"train": train, "eval": evaluate, "predict": predict, "doctor": doctor}[
-            _MODE.value
-        ](argv[1:])
+        modes = train, evaluate, predict, doctor, prepare
+        return dict(zip(MODES, modes, strict=True))[_MODE.value](argv[1:])
     except UserError as error:
         return fail(str(error))
     except KeyboardInterrupt:
@@ -115,6 +115,22 @@ def doctor(_) -> int:
     found = checks.check(need(_CONFIG.value, "--config"))
     checks.show(found)
     return 0 if all(line.ready for line in found) else 2
+
+
+def prepare(_) -> int:
+    """Download and prepare the data of a task or a group of tasks."""
+    from vpt_jax import data, prepare, progress
+    from vpt_jax.errors import UserError
+
+    config = need(_CONFIG.value, "--config")
+    failed = 0
+    for name in data.task_names(config.task):
+        progress.say(f"{name} ...")
+        try:
+            print(f"{name}: {prepare.prepare(name, config.data.dir)}")
+        except UserError as error:
+            failed = fail(str(error))  # the others may still be prepared
+    return failed
 
 
 def need(value, flag: str):

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from vpt_jax import backbones, checkpoints, data
+from vpt_jax import backbones, checkpoints, data, prepare
 from vpt_jax import config as configs
 from vpt_jax.checkpoints import fetch, files, zoo
 from vpt_jax.errors import UserError
@@ -24,20 +24,40 @@ class Check:
 
 
 def check(config: ConfigDict) -> list[Check]:
-    """Look at devices, configuration, backbone file and data; downloads nothing."""
+    """Look at devices, configuration, backbone file and data; downloads nothing.
+
+    Where `config.task` stands for several tasks, each one's data is looked for but not
+    read.
+    """
     found = environment()
     versions = ", ".join(f"{k} {v}" for k, v in found["packages"].items())
     checks = [
         Check("python", True, f"{found['python']}; {versions}"),
         Check("devices", True, f"{jax.device_count()} x {found['devices'][0]}"),
     ]
+    names = data.task_names(config.task)
     try:
-        config = configs.resolve(config)
+        config = configs.resolve(_with_task(config, names[0]))
     except UserError as error:
         return [*checks, Check("config", False, str(error))]
     choice = f"{config.task}, {config.method.name}, {config.backbone.name}"
     checks.append(Check("config", True, f"{choice}; {config.image_size} px"))
-    return [*checks, _backbone(config), _data(config)]
+    checks.append(_backbone(config))
+    if len(names) == 1:
+        return [*checks, _data(config)]
+    return [*checks, *(survey(name, config.data.dir) for name in names)]
+
+
+def survey(name: str, data_dir: str | None) -> Check:
+    """Whether a task's data is there, how large it is and what to do about it."""
+    try:
+        found = prepare.status(name, data_dir)
+    except UserError as error:
+        return Check(name, False, str(error))
+    size = "" if found.gigabytes is None else f"{found.gigabytes:.1f} GB"
+    size = size if found.ready or not size else f"takes about {size}"
+    state = found.state if found.ready else f"{found.state}: {found.what_to_do}"
+    return Check(name, found.ready, "; ".join(filter(None, [state, size, found.where])))
 
 
 def show(checks: list[Check]) -> None:
@@ -76,10 +96,19 @@ def _backbone(config: ConfigDict) -> Check:
     return Check("backbone", True, finding)
 
 
+def _with_task(config: ConfigDict, name: str) -> ConfigDict:
+    config = ConfigDict(config.copy_and_resolve_references())
+    config.task = name
+    return config
+
+
 def _data(config: ConfigDict) -> Check:
-    task = data.get_task(config.task)
+    task = data.get_task(config.task, config.data.dir)
     split = configs.SPLITS[config.data.split]
     try:
+        found = survey(task.name, config.data.dir)
+        if not found.ready:
+            return dataclasses.replace(found, what="data")
         train = task.load(split, config.data.dir)
         task.load("test", config.data.dir, limit=1)
     except UserError as error:

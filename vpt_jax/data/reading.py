@@ -64,9 +64,11 @@ def find(tfds_set: TfdsSet, data_dir: str | None):
       where neither TFDS nor the disk knows the name.
 
     Raises:
-      UserError: the set's code needs a package that is not installed.
+      UserError: damaged metadata, or code that needs a package which is not there.
     """
     import tensorflow_datasets as tfds
+    from google.protobuf import json_format
+    from tensorflow_datasets.core import dataset_info
 
     where = directory(data_dir)
     name = tfds_set.name.partition(":")[0]
@@ -81,6 +83,11 @@ def find(tfds_set: TfdsSet, data_dir: str | None):
                 return (READY if ready else CONVERT), builder
         except (AssertionError, ValueError, tfds.core.DatasetNotFoundError):
             continue  # no such data set, config or version, in the code or on disk
+        except (dataset_info.DatasetInfoFileError, json_format.ParseError) as error:
+            raise UserError(
+                f"the metadata of {candidate} in {where} cannot be read, as after an "
+                f"interrupted copy ({error}); delete its folder and run --mode prepare"
+            ) from error
         except ImportError as error:
             raise UserError(
                 f"TFDS set {candidate} cannot be used without a Python package that is "
@@ -111,9 +118,8 @@ def open_builder(task: str, tfds_set: TfdsSet, data_dir: str | None):
         raise UserError(
             f"task {task}: {builder.data_path} holds {builder.info.file_format.value} "
             f"files, which cannot be read by index and must be converted to "
-            f"array_record: `python launch.py --mode prepare` does it, or `tfds "
-            f"convert_format --dataset_version_dir={builder.data_path} "
-            f"--out_file_format=array_record` (both need TensorFlow)"
+            f"array_record: `python launch.py --mode prepare --config CONFIG "
+            f"--config.data.dir={directory(data_dir)}` does it"
         )
     where = directory(data_dir)
     raise UserError(

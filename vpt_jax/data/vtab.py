@@ -110,9 +110,9 @@ _SUN397 = TfdsSet(
 _EUROSAT = TfdsSet(
     "eurosat/rgb:2.0.0",
     gigabytes=0.1,
-    by_hand="if its host does not answer, get EuroSAT.zip of the original release "
-    "(94,280,567 bytes; zenodo.org/records/7711810 names the mirrors) and put it, "
-    "unopened, into {manual}",
+    by_hand="if its host (madm.dfki.de) does not answer, get EuroSAT.zip of the "
+    "original release (94,280,567 bytes) from a mirror and put it, unopened, into "
+    "{manual}; TFDS compares its sha256",
 )
 _RESISC45 = TfdsSet(
     "resisc45:3.0.0",
@@ -128,8 +128,8 @@ _RETINOPATHY = TfdsSet(
     by_hand="accept the rules of https://www.kaggle.com/c/"
     "diabetic-retinopathy-detection, download train.zip.001 to .005, test.zip.001 to "
     ".007 and trainLabels.csv.zip, join and unpack them so that there are "
-    "{manual}/train/*.jpeg, {manual}/test/*.jpeg and {manual}/trainLabels.csv (about "
-    "83 GB; if train.zip.005 is missing, the archive does not unpack)",
+    "{manual}/train/*.jpeg, {manual}/test/*.jpeg and {manual}/trainLabels.csv (over "
+    "80 GB; without train.zip.005 the archive does not unpack)",
     must_exist="trainLabels.csv",
 )
 _CLEVR = TfdsSet("clevr:3.1.0", gigabytes=19.1)
