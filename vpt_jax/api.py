@@ -42,7 +42,7 @@ def tune(config: ConfigDict, workdir: str | pathlib.Path | None = None) -> dict:
     """
     config = configs.resolve(config)
     path = pathlib.Path(workdir) if workdir else default_path(config)
-    task = data.get_task(config.task)
+    task = data.get_task(config.task, config.data.dir)
     split = configs.SPLITS[config.data.split]
     examples = task.load(split, config.data.dir)
     val = task.load("val", config.data.dir) if split == "train" else None
@@ -207,7 +207,8 @@ def make_setup(
     return Setup(
         pretrained=pretrained,
         method=method,
-        num_classes=num_classes or data.get_task(config.task).num_classes,
+        num_classes=num_classes
+        or data.get_task(config.task, config.data.dir).num_classes,
         num_examples=num_examples,
         image_size=config.image_size,
         batch_size=config.batch_size,
@@ -233,7 +234,7 @@ def evaluate(model: TunedModel, workdir: pathlib.Path, overrides: dict) -> dict:
     """
     config = model.manifest["config"]
     chosen = config["data"] | {k: v for k, v in overrides.items() if v is not None}
-    task = data.get_task(config["task"])
+    task = data.get_task(config["task"], chosen["dir"])
     test = task.load("test", chosen["dir"], limit=chosen["test_examples"])
     started = time.perf_counter()
     scores = metrics.score(model.logits(test), test.labels)
