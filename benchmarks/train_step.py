@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vpt_jax import api, parallel
+from vpt_jax import api, data, parallel
 from vpt_jax import config as configs
 from vpt_jax.training import optim, step
 
@@ -50,21 +50,23 @@ def measure(args) -> dict:
     config.image_size, config.batch_size = args.image_size, args.batch
     config.method.length, config.precision = args.length, args.precision
     config = configs.resolve(config)
-    setup = api.make_setup(config, num_examples=args.batch)
+    task = data.get_task(config.task)
+    labels = np.zeros(args.batch, np.int32)
+    setup = api.make_setup(config, labels, task.num_classes)
     mesh = parallel.make_mesh(args.trials, args.batch)
     ones = jnp.ones(args.trials)
     hyper = optim.Hyper(0.1 * ones, 1e-3 * ones, jnp.arange(args.trials))
     state = step.make_init(setup, mesh)(setup.pretrained.params, hyper)
     shape = (args.batch, args.image_size, args.image_size, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    data = setup.parts[2], jnp.asarray(images), jnp.zeros(args.batch, jnp.int32), hyper
+    rest = setup.parts[2], jnp.asarray(images), jnp.asarray(labels), hyper
     started = time.perf_counter()
-    chunk = step.make_chunk(setup, mesh).lower(state, *data, 0, 1).compile()
+    chunk = step.make_chunk(setup, mesh).lower(state, *rest, 0, 1).compile()
     compile_seconds = time.perf_counter() - started
     seconds = []
     for n in range(2 + args.repeats):
         started = time.perf_counter()
-        state = chunk(state, *data, jnp.int32(n), jnp.int32(n + 1))
+        state = chunk(state, *rest, jnp.int32(n), jnp.int32(n + 1))
         jax.block_until_ready(state)
         seconds.append(time.perf_counter() - started)
     median = statistics.median(seconds[2:])

@@ -153,6 +153,8 @@ def test_seeds():
         ("image_size 0 ", {"image_size": 0}),
         ("data.split 'x' .*train800", {"data__split": "x"}),
         ("preset 'x'.*vpt, inception", {"data__preset": "x"}),
+        ("class_weights 'x' .*none, inv, inv_sqrt", {"data__class_weights": "x"}),
+        ("cache.images_gb -1.0 must", {"cache__images_gb": -1.0}),
         ("precision 'float8' .*bfloat16", {"precision": "float8"}),
         ("backbone.dtype 'x' .*float32", {"backbone__dtype": "x"}),
         ("optim.name 'lion' .*sgd, adamw", {"optim__name": "lion"}),

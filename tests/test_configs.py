@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vpt_jax import api, parallel
+from vpt_jax import api, data, parallel
 from vpt_jax.config import resolve
 from vpt_jax.data.examples import Examples
 from vpt_jax.training import loop
@@ -51,7 +51,8 @@ def test_a_config_takes_a_step(name, argument, checkpoint, new_tiny, tmp_path):
     config = resolve(config)
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
     examples = Examples.from_images(list(images), [0, 1], ["a", "b"])
-    setup = api.make_setup(config, len(examples))
+    task = data.get_task(config.task)
+    setup = api.make_setup(config, examples.labels, task.num_classes)
     [choice] = setup.method
     assert choice.name == full.method.name and setup.num_steps == 1
 

@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from data import tfds_files
 
 from vpt_jax import data, prepare
+from vpt_jax.data.source import fingerprint
 from vpt_jax.errors import UserError
 
 
@@ -66,7 +67,7 @@ def test_tfrecord_files_are_converted_without_tensorflow(tmp_path):
         data.get_task("dtd").load("test", str(tmp_path))
     assert prepare.prepare("dtd", str(tmp_path)) == "converted"
     after = data.get_task("dtd").load("test", str(tmp_path))
-    assert after.fingerprint() == before.fingerprint()
+    assert fingerprint(after) == fingerprint(before)
     info = json.loads((folder / "dataset_info.json").read_text())
     assert info["fileFormat"] == "array_record"
     assert info["alternativeFileFormats"] == ["tfrecord"]

@@ -27,8 +27,8 @@ from vpt_jax.training.state import Checkpoints
 from vpt_jax.types import count
 
 RESULT = """
-    task method method_options backbone checkpoint_sha256 num_classes image_size epochs
-    batch_size seed optimizer lr weight_decay precision normalization test_top1
+    task group method method_options backbone checkpoint_sha256 num_classes image_size
+    epochs batch_size seed optimizer lr weight_decay precision normalization test_top1
     test_top1_std test_top1_per_seed test_top5 test_auc test_mean_per_class val_top1
     trainable_params head_params backbone_params tuned_percent tuned_bytes train_seconds
     compile_seconds images_per_second peak_memory_bytes n_train n_val n_test
@@ -81,6 +81,7 @@ def test_what_a_run_leaves(tiny, checkpoint, tmp_path):
     assert result["checkpoint_sha256"] == digest
     assert (result["n_train"], result["n_val"], result["n_test"]) == (800, 200, 50)
     assert (result["status"], result["seed"], result["lr"]) == ("ok", 42, 0.1)
+    assert result["group"] == "embedded" and len(result["data_fingerprint"]) == 16
     assert result["test_auc"] is result["test_top1_std"] is None
     assert result["test_top1_per_seed"] == [result["test_top1"]]
 
@@ -138,7 +139,7 @@ def train(config, folder, hyper=None):
     """The setup and the outcome of training alone."""
     config = resolve(config)
     examples = data.get_task("digits").load("trainval", None)
-    setup = api.make_setup(config, len(examples))
+    setup = api.make_setup(config, examples.labels, 10)
     if hyper is None:
         hyper = Hyper(jnp.array([0.1]), jnp.array([1e-3]), jnp.array([0], jnp.uint32))
     mesh = parallel.make_mesh(len(hyper.seed), config.batch_size)
@@ -151,13 +152,29 @@ def train(config, folder, hyper=None):
     return setup, outcome
 
 
+def test_the_loss_is_weighted_as_configured(tiny):
+    labels = np.repeat(np.arange(10), np.arange(10) + 1).astype(np.int32)
+    plain = api.make_setup(resolve(tiny), labels, 10)
+    assert plain.class_weights.tolist() == [1.0] * 10
+    tiny.data.class_weights = "inv"
+    weights = api.make_setup(resolve(tiny), labels, 10).class_weights
+    np.testing.assert_allclose(weights[0] / weights, np.arange(10) + 1, rtol=1e-5)
+
+
+def test_the_backbone_s_own_preprocessing(tiny):
+    tiny.data.preset = "backbone"
+    tiny.backbone.name, tiny.backbone.checkpoint = "vit_nano", None
+    setup = api.make_setup(resolve(tiny), np.zeros(1, np.int32), 10)
+    assert (setup.preset.mean, setup.preset.resize) == ((0.5,) * 3, "pil_bilinear")
+
+
 @pytest.mark.parametrize(("name", "copies"), [("sgd", 1), ("adamw", 2)])
 def test_only_trained_tensors_change_and_have_optimizer_state(
     tiny, tmp_path, name, copies
 ):
     tiny.optim.name = name
     tiny.epochs = 1
-    before = api.make_setup(resolve(tiny), 1000).parts[2]
+    before = api.make_setup(resolve(tiny), np.arange(1000) % 10, 10).parts[2]
     setup, outcome = train(tiny, tmp_path)
     frozen = setup.parts[2]
     assert count(frozen) == count(setup.pretrained.params)

@@ -10,17 +10,19 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int32, UInt8
 from ml_collections import ConfigDict
 
 from vpt_jax import checkpoints, data, export, methods, parallel
 from vpt_jax import config as configs
+from vpt_jax.checkpoints import zoo
 from vpt_jax.data import preprocess
 from vpt_jax.data.examples import Examples
+from vpt_jax.data.source import Source, fingerprint
 from vpt_jax.errors import UserError
 from vpt_jax.progress import Bar, say
 from vpt_jax.reports import figures
-from vpt_jax.training import inputs, loop, metrics, optim, step
+from vpt_jax.training import inputs, loop, losses, metrics, optim, step
 from vpt_jax.training.state import Checkpoints
 from vpt_jax.training.step import Setup, State
 from vpt_jax.types import count
@@ -44,9 +46,9 @@ def tune(config: ConfigDict, workdir: str | pathlib.Path | None = None) -> dict:
     path = pathlib.Path(workdir) if workdir else default_path(config)
     task = data.get_task(config.task, config.data.dir)
     split = configs.SPLITS[config.data.split]
-    examples = task.load(split, config.data.dir)
-    val = task.load("val", config.data.dir) if split == "train" else None
-    setup = make_setup(config, len(examples))
+    examples = task.checked(split, config.data.dir)
+    val = task.checked("val", config.data.dir) if split == "train" else None
+    setup = make_setup(config, examples.labels, task.num_classes)
     if config.export_backbone:
         export.check_backbone(setup)
 
@@ -89,7 +91,7 @@ def tune(config: ConfigDict, workdir: str | pathlib.Path | None = None) -> dict:
     log.close()
 
     # ---- the test images, once, for all trials together
-    test = task.load("test", config.data.dir, limit=config.data.test_examples)
+    test = task.checked("test", config.data.dir, limit=config.data.test_examples)
     logits = step.make_logits(setup)
     frozen = setup.parts[2]
     say(f"scoring {len(test):,} test images")
@@ -98,7 +100,7 @@ def tune(config: ConfigDict, workdir: str | pathlib.Path | None = None) -> dict:
         for x in loop.predict(setup, logits, outcome.state, frozen, test)
     ]
     lines = log.lines()
-    result = _result(config, setup, examples, val, test, outcome, scores, lines)
+    result = _result(config, task, setup, examples, val, test, outcome, scores, lines)
     for trial, seed in enumerate(seeds):
         only = jax.device_get(jax.tree.map(lambda x, n=trial: x[n], outcome.state))
         folder = path / "export"
@@ -151,7 +153,7 @@ class TunedModel:
         logits = self.logits(examples)
         return np.asarray(jax.nn.softmax(logits, axis=-1))
 
-    def logits(self, examples: Examples) -> Float[np.ndarray, "n C"]:
+    def logits(self, examples: Source) -> Float[np.ndarray, "n C"]:
         """Logits of a whole split."""
         program = step.make_logits(self.setup)
         frozen = self.setup.parts[2]
@@ -178,7 +180,7 @@ def load(path: str | pathlib.Path, checkpoint: str | None = None) -> TunedModel:
     config = configs.resolve(_from_dict(manifest["config"]))
     if checkpoint is not None:
         config.backbone.checkpoint = checkpoint
-    setup = make_setup(config, 1, len(manifest["classes"]))
+    setup = make_setup(config, np.zeros(1, np.int32), len(manifest["classes"]))
     if setup.pretrained.sha256 != manifest["checkpoint_sha256"]:
         raise UserError(
             f"{directory} was tuned on a {manifest['backbone']} with sha256 "
@@ -192,9 +194,15 @@ def load(path: str | pathlib.Path, checkpoint: str | None = None) -> TunedModel:
 
 
 def make_setup(
-    config: ConfigDict, num_examples: int, num_classes: int | None = None
+    config: ConfigDict, labels: Int32[np.ndarray, " n"], num_classes: int
 ) -> Setup:
-    """The fixed part of a run from a resolved configuration; loads the backbone."""
+    """The fixed part of a run; loads the backbone.
+
+    Args:
+        config: Resolved.
+        labels: Of the training images.
+        num_classes: C.
+    """
     options = {k: v for k, v in config.method.items() if k != "name"}
     method = methods.choose(config.method.name, options)
     pretrained = checkpoints.load(
@@ -207,9 +215,8 @@ def make_setup(
     return Setup(
         pretrained=pretrained,
         method=method,
-        num_classes=num_classes
-        or data.get_task(config.task, config.data.dir).num_classes,
-        num_examples=num_examples,
+        num_classes=num_classes,
+        num_examples=len(labels),
         image_size=config.image_size,
         batch_size=config.batch_size,
         epochs=config.epochs,
@@ -218,7 +225,10 @@ def make_setup(
         optimizer=optim.make_optimizer(
             config.optim.name, config.optim.momentum, step.DECAYS[config.optim.name]
         ),
-        preset=preprocess.get_preset(config.data.preset),
+        preset=_preset(config),
+        class_weights=losses.class_weights(
+            config.data.class_weights, labels, num_classes
+        ),
         scan=config.backbone.scan,
         remat=config.backbone.remat,
     )
@@ -235,7 +245,7 @@ def evaluate(model: TunedModel, workdir: pathlib.Path, overrides: dict) -> dict:
     config = model.manifest["config"]
     chosen = config["data"] | {k: v for k, v in overrides.items() if v is not None}
     task = data.get_task(config["task"], chosen["dir"])
-    test = task.load("test", chosen["dir"], limit=chosen["test_examples"])
+    test = task.checked("test", chosen["dir"], limit=chosen["test_examples"])
     started = time.perf_counter()
     scores = metrics.score(model.logits(test), test.labels)
     result = {
@@ -248,7 +258,7 @@ def evaluate(model: TunedModel, workdir: pathlib.Path, overrides: dict) -> dict:
     return result
 
 
-def _result(config, setup, examples, val, test, outcome, scores, lines) -> dict:
+def _result(config, task, setup, examples, val, test, outcome, scores, lines) -> dict:
     """Every field of result.json but the bytes of the export."""
     _, trainable, frozen, _ = setup.parts
     trained = count(trainable)
@@ -260,6 +270,7 @@ def _result(config, setup, examples, val, test, outcome, scores, lines) -> dict:
     several = len(config.seeds) > 1
     return {
         "task": config.task,
+        "group": task.group,
         "method": config.method.name,
         "method_options": {k: v for k, v in config.method.items() if k != "name"},
         "backbone": config.backbone.name,
@@ -297,7 +308,7 @@ def _result(config, setup, examples, val, test, outcome, scores, lines) -> dict:
         "n_train": len(examples),
         "n_val": 0 if val is None else len(val),
         "n_test": len(test),
-        "data_fingerprint": examples.fingerprint(),
+        "data_fingerprint": fingerprint(examples),
         "status": "ok"
         if not failed
         else f"failed: the loss was not finite for seed {', '.join(map(str, failed))} "
@@ -305,8 +316,17 @@ def _result(config, setup, examples, val, test, outcome, scores, lines) -> dict:
     }
 
 
+def _preset(config: ConfigDict) -> preprocess.Preset:
+    if config.data.preset != preprocess.BACKBONE:
+        return preprocess.get_preset(config.data.preset)
+    entry = zoo.lookup(config.backbone.name)
+    return preprocess.of_pretraining(
+        entry.mean, entry.std, entry.resize, entry.image_size
+    )
+
+
 def _limits(config: ConfigDict) -> inputs.Limits:
-    sizes = (config.cache.device_gb, config.cache.host_gb)
+    sizes = [config.cache[place] for place in configs.CACHES]
     return inputs.Limits(*(None if gb is None else 1e9 * gb for gb in sizes))
 
 

@@ -15,9 +15,10 @@ from ml_collections import ConfigDict, config_dict
 from vpt_jax import backbones, data, methods
 from vpt_jax.data import preprocess
 from vpt_jax.errors import UserError
-from vpt_jax.training import optim
+from vpt_jax.training import losses, optim
 
 PRECISIONS = ("float32", "bfloat16")
+CACHES = ("device_gb", "host_gb", "images_gb")
 SPLITS = {
     "train800val200": "trainval",
     "trainval": "trainval",
@@ -37,6 +38,7 @@ def base(task: str, method: str = "vpt_deep", backbone: str = "vit_b16") -> Conf
             "split": "train800val200",  # or train800, which scores val200 as well
             "preset": unset(str),  # preprocessing, see data.preprocess.PRESETS
             "test_examples": unset(int),  # score only the first so many test images
+            "class_weights": "none",  # or inv, inv_sqrt: against class imbalance
         }
     )
     config.backbone = ConfigDict(
@@ -69,8 +71,9 @@ def base(task: str, method: str = "vpt_deep", backbone: str = "vit_b16") -> Conf
     config.precision = unset(str)  # of the computation
     # Write the backbone with what was tuned merged into it; None: full fine-tuning only
     config.export_backbone = unset(bool)
-    # Memory for cached outputs of the frozen first blocks; None: half of what is free
-    config.cache = ConfigDict({"device_gb": unset(float), "host_gb": unset(float)})
+    # Memory for cached outputs of the frozen first blocks, and for training images;
+    # None: half of what is free. Images that do not fit are streamed.
+    config.cache = ConfigDict({place: unset(float) for place in CACHES})
     return config
 
 
@@ -126,9 +129,11 @@ def resolve(config: ConfigDict) -> ConfigDict:
     _one_of("data.split", config.data.split, SPLITS)
     nano = config.backbone.name == "vit_nano"
     _default(config.data, "preset", "inception" if nano else task.preset)
-    preprocess.get_preset(config.data.preset)
+    if config.data.preset != preprocess.BACKBONE:
+        preprocess.get_preset(config.data.preset)
+    _one_of("data.class_weights", config.data.class_weights, losses.CLASS_WEIGHTS)
 
-    for place in ("device_gb", "host_gb"):
+    for place in CACHES:
         if config.cache[place] is not None:
             _at_least(f"cache.{place}", config.cache[place], 0)
     _at_least("epochs", config.epochs, 1)

@@ -10,6 +10,7 @@ from rich.table import Table
 from vpt_jax import backbones, checkpoints, data, prepare
 from vpt_jax import config as configs
 from vpt_jax.checkpoints import fetch, files, zoo
+from vpt_jax.data.source import fingerprint
 from vpt_jax.errors import UserError
 from vpt_jax.workdir import environment
 
@@ -106,10 +107,11 @@ def _data(config: ConfigDict) -> Check:
     task = data.get_task(config.task, config.data.dir)
     split = configs.SPLITS[config.data.split]
     try:
-        found = survey(task.name, config.data.dir)
-        if not found.ready:
-            return dataclasses.replace(found, what="data")
-        train = task.load(split, config.data.dir)
+        line = survey(task.name, config.data.dir)
+        if not line.ready:
+            return dataclasses.replace(line, what="data")
+        train = task.checked(split, config.data.dir)
+        digest = fingerprint(train)
         task.load("test", config.data.dir, limit=1)
     except UserError as error:
         return Check("data", False, str(error))
@@ -117,5 +119,5 @@ def _data(config: ConfigDict) -> Check:
         "data",
         True,
         f"{task.name}: {len(train):,} training images of {task.num_classes} classes, "
-        f"fingerprint {train.fingerprint()}; test images found",
+        f"fingerprint {digest}; test images found",
     )

@@ -42,3 +42,10 @@ def over_both(mesh: Mesh) -> NamedSharding:
 def over_batch(mesh: Mesh) -> NamedSharding:
     """The leading axis B over the devices of `data`."""
     return NamedSharding(mesh, BATCH)
+
+
+def own_rows(mesh: Mesh, batch_size: int) -> slice:
+    """The rows of a batch that the devices of this process hold."""
+    held = over_batch(mesh).addressable_devices_indices_map((batch_size,)).values()
+    bounds = [rows.indices(batch_size)[:2] for (rows,) in held]
+    return slice(min(a for a, _ in bounds), max(b for _, b in bounds))

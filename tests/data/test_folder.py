@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from data import tfds_files
+from data import one_step, tfds_files
 from PIL import Image
 
 from vpt_jax import data
@@ -288,7 +288,7 @@ def test_fine_grained_sets_from_tfds(name, tmp_path):
     assert features["label"].num_classes == row.num_classes
     records = {
         n: tfds_files.example(features, label=n + 1, image=tfds_files.png(pixels))
-        for n in range(2)
+        for n in range(3)
         for pixels in [np.full((5, 6 + n, 3), 50 + n, np.uint8)]
     }
     splits = {split: (count, records) for split, count in counts.items()}
@@ -311,11 +311,29 @@ def test_fine_grained_sets_from_tfds(name, tmp_path):
         assert first.images.shape == (1, 5, 7, 3)
     assert val.labels.tolist() == [1] and val.images[0, 0, 0].tolist() == [50] * 3
     assert len(task.class_names(data_dir)) == row.num_classes
+    one_step.train_a_step(task, data_dir)
 
 
 def test_nabirds_comes_from_the_authors_only(tmp_path):
     with pytest.raises(UserError, match="TFDS does not have it, .*nabirds; put the"):
         data.get_task("nabirds").load("train", str(tmp_path))
+
+
+def test_nabirds_trains_on_the_authors_files(tmp_path):
+    root = tmp_path / "nabirds"
+    for number in range(555):
+        path = root / "images" / f"{number:04d}" / "0.jpg"
+        path.parent.mkdir(parents=True)
+        path.touch()  # only what is trained on is decoded
+    for number in range(2):
+        save(root / "images" / f"{number:04d}" / "0.jpg", 90 * number, (30, 20))
+    ids = {f"{number:04d}/0.jpg": 2 * number for number in range(555)}
+    first = dict(list(ids.items())[:2])
+    for part, content in (("train", first), ("val", ids), ("test", ids)):
+        (root / f"{part}.json").write_text(json.dumps(content))
+    task = data.get_task("nabirds")
+    assert task.class_names(str(tmp_path))[-1] == "1108"
+    one_step.train_a_step(task, str(tmp_path))
 
 
 @pytest.mark.parametrize("name", fgvc.FGVC)

@@ -111,7 +111,7 @@ def test_presets_by_name():
         **{"noah": "pil_bicubic", "v_petl": "pil_bilinear"},
         "vpt_fgvc": "pil_bilinear",
     }
-    assert [p.name for p in presets.values() if p.crop or p.flip] == ["vpt_fgvc"]
+    assert [p.name for p in presets.values() if p.augment or p.shorter] == ["vpt_fgvc"]
     images = jnp.full((1, 2, 2, 3), 51.0)
     plain = preprocess.normalize(images, presets["task_adaptation"])
     np.testing.assert_allclose(plain, 0.2, atol=1e-7)
@@ -122,18 +122,47 @@ def test_resize_for_makes_what_the_device_needs(name):
     preset = preprocess.get_preset(name)
     image = noise(30, 41)
     resized = preprocess.resize_for(preset, image, 14)
-    # 14 * 8 / 7 = 16 px; 16 * 41 / 30 = 21.9 px, rounded down
-    assert resized.shape == ((16, 21, 3) if preset.crop else (14, 14, 3))
+    # 14 * 256 / 224 = 16 px; 16 * 41 / 30 = 21.9 px, rounded down
+    assert resized.shape == ((16, 21, 3) if preset.shorter else (14, 14, 3))
+    assert preprocess.view(preset, image, 14).shape == (14, 14, 3)
     assert resized.dtype == (np.uint8 if name in PILLOW_PRESETS else np.float32)
     if name not in PILLOW_PRESETS:
         np.testing.assert_array_equal(resized, preprocess.resize_host(image, 14))
 
 
-def test_shorter_sides_of_the_public_code():
-    sides = {size: preprocess.shorter_side(size) for size in (224, 384, 448)}
-    assert sides == {224: 256, 384: 438, 448: 512}
-    preset = preprocess.get_preset("vpt_fgvc")
-    assert preprocess.resize_for(preset, noise(50, 20), 224).shape == (640, 256, 3)
+@pytest.mark.parametrize(("size", "shorter"), [(224, 256), (384, 438), (448, 512)])
+def test_shorter_sides_of_the_public_code(size, shorter):
+    resized = preprocess.resize_for(
+        preprocess.get_preset("vpt_fgvc"), noise(5, 2), size
+    )
+    assert resized.shape == (shorter * 5 // 2, shorter, 3)
+
+
+def test_the_backbone_s_own_preset():
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    own = preprocess.of_pretraining(mean, std, "bicubic 256", 224)
+    assert (own.mean, own.std, own.resize) == (mean, std, "pil_bicubic")
+    assert own.shorter == (256, 224) and not own.augment
+    assert preprocess.view(own, noise(20, 10), 14).shape == (14, 14, 3)
+    square = preprocess.of_pretraining(mean, std, "bilinear", 384)
+    assert square.resize == "pil_bilinear" and square.shorter is None
+
+
+def test_centre_crop_by_hand(monkeypatch):
+    def corner(height, width):
+        """Of the square of 14 px that is cut from an image of this size."""
+        rows, columns = np.mgrid[:height, :width].astype(np.uint8)
+        image = np.stack([rows, columns, rows * 0], axis=-1)
+        monkeypatch.setattr(preprocess, "resize_for", lambda *_: image)
+        found = preprocess.view(preprocess.get_preset("vpt_fgvc"), image, 14)
+        assert found.shape == (14, 14, 3)
+        assert (found[-1, -1] - found[0, 0]).tolist() == [13, 13, 0]
+        return found[0, 0, :2].tolist()
+
+    # (16 - 14) / 2 = 1 and (21 - 14) / 2 = 3.5, rounded to the even 4
+    assert corner(16, 21) == [1, 4]
+    # (19 - 14) / 2 = 2.5, rounded to the even 2
+    assert corner(14, 19) == [0, 2]
 
 
 def test_pillow_kernels_by_hand():
@@ -145,68 +174,6 @@ def test_pillow_kernels_by_hand():
     assert bilinear[0, :, 0].tolist() == [11, 69]
     bicubic = preprocess.resize_for(preprocess.get_preset("noah"), image, 2)
     assert bicubic[0, 0, 0] < bilinear[0, 0, 0] and bicubic[0, 1, 0] > 69
-
-
-def numbered(height, width, batch=1):
-    """Images whose pixels tell their row and column."""
-    rows, columns = np.mgrid[:height, :width].astype(np.uint8)
-    image = np.stack([rows, columns, rows * 0], axis=-1)
-    return jnp.asarray(np.broadcast_to(image, (batch, height, width, 3)))
-
-
-crop = jax.jit(preprocess.crop_flip_device, static_argnums=(2, 3))
-
-
-def test_centre_crop_by_hand():
-    key = jax.random.key(0)
-    found = crop(numbered(16, 21), key, 14, False)
-    assert found.shape == (1, 14, 14, 3) and found.dtype == jnp.uint8
-    # (16 - 14) / 2 = 1 and (21 - 14) / 2 = 3.5, rounded to the even 4
-    assert found[0, 0, 0].tolist() == [1, 4, 0]
-    assert found[0, -1, -1].tolist() == [14, 17, 0]
-    # (19 - 14) / 2 = 2.5, rounded to the even 2
-    assert crop(numbered(14, 19), key, 14, False)[0, 0, 0].tolist() == [0, 2, 0]
-    other = crop(numbered(16, 21), jax.random.key(1), 14, False)
-    np.testing.assert_array_equal(found, other)
-
-
-def test_training_crops_reach_every_place_and_flip_half():
-    found = np.asarray(crop(numbered(6, 7, 2000), jax.random.key(0), 4, True))
-    flipped = found[:, 0, 0, 1] > found[:, 0, -1, 1]
-    assert 0.45 < flipped.mean() < 0.55
-    whole = np.where(flipped[:, None, None, None], found[:, :, ::-1], found)
-    corners = whole[:, 0, 0, :2]
-    counts = np.zeros((3, 4), int)
-    np.add.at(counts, tuple(corners.T), 1)
-    assert counts.min() > 100 and counts.sum() == 2000
-    # a window of the image, not something else
-    steps = np.arange(4)
-    np.testing.assert_array_equal(
-        whole[..., 0],
-        np.broadcast_to((corners[:, :1] + steps)[:, :, None], (2000, 4, 4)),
-    )
-    np.testing.assert_array_equal(
-        whole[..., 1], np.broadcast_to((corners[:, 1:] + steps)[:, None], (2000, 4, 4))
-    )
-    # where it lies and whether it is mirrored are independent
-    assert 0.4 < flipped[corners[:, 1] == 0].mean() < 0.6
-    again = crop(numbered(6, 7, 2000), jax.random.key(0), 4, True)
-    np.testing.assert_array_equal(found, again)
-    other = crop(numbered(6, 7, 2000), jax.random.key(1), 4, True)
-    assert (np.asarray(other) != found).any()
-
-
-def test_padding_is_never_cut():
-    images = [np.full((5, 9, 3), 7, np.uint8), np.full((8, 4, 3), 9, np.uint8)]
-    stacked, extents = preprocess.stack_padded(images)
-    assert stacked.shape == (2, 8, 9, 3) and extents.tolist() == [[5, 9], [8, 4]]
-    np.testing.assert_array_equal(stacked[1, :8, :4], images[1])
-    assert stacked[0].sum() == images[0].sum()
-    for train in (True, False):
-        for seed in range(5):
-            key = jax.random.key(seed)
-            found = crop(jnp.asarray(stacked), key, 4, train, jnp.asarray(extents))
-            assert (found[0] == 7).all() and (found[1] == 9).all()
 
 
 def test_unknown_preset_lists_the_known_ones():

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from data import tfds_files
+from data import one_step, tfds_files
 
 from vpt_jax import data
 from vpt_jax.data import fgvc, reading, vtab
@@ -172,6 +172,7 @@ def test_a_task_reads_the_benchmark_s_slices(name, tmp_path):
     assert len(task.source("trainval", data_dir)) == 1000
     classes = task.class_names(data_dir)
     assert len(classes) == len(set(classes)) == task.num_classes
+    one_step.train_a_step(task, data_dir)
 
 
 @pytest.mark.parametrize("name", vtab.VTAB_1K)

@@ -37,3 +37,28 @@ def test_loss_counts_only_the_rows_of_the_mask():
     found = losses.cross_entropy(logits, labels, jnp.array([1.0, 1.0, 0.0]))
     wanted = (np.log(1 + np.exp(-2)) + np.log(1 + np.exp(1))) / 2
     np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_a_class_s_weight_multiplies_its_loss():
+    logits = jnp.array([[2.0, 0.0], [0.0, 1.0]])
+    weights = np.float32([3.0, 0.5])
+    found = losses.cross_entropy(logits, jnp.array([0, 1]), jnp.ones(2), weights)
+    wanted = (3 * np.log(1 + np.exp(-2)) + 0.5 * np.log(1 + np.exp(-1))) / 2
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights"),
+    [
+        ("none", [1, 1, 0, 1]),
+        # 1/8, 1/2, 1/4 have the mean 7/24
+        ("inv", [3 / 7, 12 / 7, 0, 6 / 7]),
+        # times the root of 8: 1, 2 and the root of 2
+        ("inv_sqrt", np.array([1, 2, 0, 2**0.5]) * 3 / (3 + 2**0.5)),
+    ],
+)
+def test_class_weights_by_hand(kind, weights):
+    labels = np.repeat([0, 1, 3], [8, 2, 4])
+    found = losses.class_weights(kind, labels, 4)
+    np.testing.assert_allclose(found, weights, rtol=1e-6)
+    assert found.dtype == np.float32

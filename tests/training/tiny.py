@@ -33,6 +33,7 @@ def make_setup(method="prompt", options=None, dtype=jnp.float32, **changes):
         "schedule": "step",
         "optimizer": optim.make_optimizer("sgd", 0.9, step.decays),
         "preset": preprocess.PRESETS["inception"],
+        "class_weights": np.ones(CLASSES, np.float32),
     }
     return step.Setup(**values | changes)
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from vpt_jax.data import digits, fgvc, folder, tfds_task, vtab
 from vpt_jax.data.examples import Examples
-from vpt_jax.data.source import InMemory
 from vpt_jax.data.tasks import Task
 from vpt_jax.errors import UserError
 
@@ -18,12 +17,12 @@ def _procedural() -> Task:
     """Rendered images: (number of images, seed) of each part in `_PROCEDURAL_PARTS`."""
     from vpt_jax.data import procedural  # only the pre-training of the tiny backbone
 
-    def part(name: str, data_dir: str | None) -> InMemory:
+    def part(name: str, data_dir: str | None) -> Examples:
         num_images, seed = _PROCEDURAL_PARTS[name]
         # All of them: image i depends on how many are rendered with it.
         images, labels = procedural.render(num_images, seed)
         ids = tuple(f"procedural/{name}/{index:06d}" for index in range(num_images))
-        return InMemory(Examples(images, labels.astype(np.int32), ids))
+        return Examples(images, labels.astype(np.int32), ids)
 
     return Task(
         name="procedural",

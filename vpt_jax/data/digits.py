@@ -8,7 +8,6 @@ so a split in file order tests on writers who were mostly not trained on.
 import numpy as np
 
 from vpt_jax.data.examples import Examples
-from vpt_jax.data.source import InMemory
 from vpt_jax.data.tasks import Task
 
 NUM_CLASSES = 10
@@ -32,16 +31,15 @@ def class_names(data_dir: str | None) -> tuple[str, ...]:
     return tuple(str(digit) for digit in range(NUM_CLASSES))
 
 
-def _part(part: str, data_dir: str | None) -> InMemory:
+def _part(part: str, data_dir: str | None) -> Examples:
     """scikit-learn carries the file, `data_dir` is not looked at."""
     from sklearn.datasets import load_digits  # a slow import that only this task needs
 
     start, stop = _PARTS[part]
     values, labels = load_digits(return_X_y=True)
     grey = np.rint(values[start:stop].reshape(-1, 8, 8, 1) * (255 / 16))
-    examples = Examples(
+    return Examples(
         images=np.repeat(grey.astype(np.uint8), 3, axis=-1),
         labels=labels[start:stop].astype(np.int32),
         ids=tuple(f"digits/{index:04d}" for index in range(start, stop)),
     )
-    return InMemory(examples)

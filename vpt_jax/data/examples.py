@@ -1,18 +1,17 @@
 """Labelled images as they were read: uint8 pixels, integer labels, one id each."""
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Int, Int32, UInt8
 
 Image = UInt8[np.ndarray, "h w 3"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Images with labels and ids, in a fixed order.
+    """Images with labels and ids, in a fixed order; a `source.Source` in memory.
 
     Attributes:
       images: one uint8 array (n, h, w, 3) where all sizes agree, else a list of
@@ -44,14 +43,6 @@ class Examples:
             ids=tuple(ids),
         )
 
-    @staticmethod
-    def concatenate(a: "Examples", b: "Examples") -> "Examples":
-        """The examples of `a`, then those of `b`."""
-        labels, ids = np.concatenate([a.labels, b.labels]), a.ids + b.ids
-        if a.uniform_size and b.uniform_size and a.images[0].shape == b.images[0].shape:
-            return Examples(np.concatenate([a.images, b.images]), labels, ids)
-        return Examples([*a.images, *b.images], labels, ids)
-
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -60,16 +51,12 @@ class Examples:
         """Whether the images are one array (n, h, w, 3)."""
         return isinstance(self.images, np.ndarray)
 
-    def fingerprint(self) -> str:
-        """16 hex digits of a sha256 over ids, labels, image shapes and pixels.
+    def read(self, indices: Sequence[int] | Int[np.ndarray, " k"]) -> list[Image]:
+        """See `source.Source`."""
+        return [self.images[index] for index in indices]
 
-        Depends on the order, not on which form `images` has.
-        """
-        digest = hashlib.sha256()
-        for example_id, label, image in zip(
-            self.ids, self.labels, self.images, strict=True
-        ):
-            # repr quotes the id, so that no two headers can run into each other
-            digest.update(repr((example_id, int(label), image.shape)).encode())
-            digest.update(image.tobytes())
-        return digest.hexdigest()[:16]
+    def select(self, indices: Sequence[int] | Int[np.ndarray, " k"]) -> "Examples":
+        """See `source.Source`."""
+        ids = tuple(self.ids[index] for index in indices)
+        labels = self.labels[np.asarray(indices, np.int64)]
+        return Examples.from_images(self.read(indices), labels, ids)

@@ -1,4 +1,4 @@
-"""From uint8 images to what a backbone takes: resize, crop and flip, then normalise.
+"""From uint8 images to what a backbone takes: resize, crop, then normalise.
 
 The legacy resize is the bilinear one of TensorFlow 1 (`tf.compat.v1.image.resize` with
 its defaults), as in the public VPT code: output pixel i lies at input coordinate
@@ -7,17 +7,15 @@ and without antialiasing. It comes in two forms that agree to rounding: gathers 
 for one image on the host, and two matrix products for a batch inside a compiled step.
 The other resizes are Pillow's, antialiased, and stay on the host.
 
-Presets that crop are resized on the host to a fixed shorter side (`resize_for`); the
-crop and the flip are drawn on the device (`crop_flip_device`), anew in every epoch.
+What is random, the crop and the flip of training images, is in `augment`.
 """
 
 import dataclasses
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int, Int32, Key, Num, UInt8
+from jaxtyping import Array, Float, Float32, Int, UInt8
 from PIL import Image
 
 from vpt_jax.errors import UserError
@@ -38,20 +36,21 @@ class Preset:
       mean: by channel.
       std: by channel.
       resize: 'legacy', or one of `PILLOW`.
-      crop: resize the shorter side to `shorter_side(size)`, keeping the aspect ratio,
-        and cut a square: at random in training, the centre in evaluation. Otherwise
-        the whole image is resized to a square.
-      flip: mirror left and right with probability 0.5 in training.
+      shorter: (a, b): resize the shorter side to a / b of the backbone's size, keeping
+        the aspect ratio, and cut the square in the centre. None: resize the whole
+        image to the square.
+      augment: in training cut the square anywhere, and mirror it half of the time.
     """
 
     name: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     resize: str = "legacy"
-    crop: bool = False
-    flip: bool = False
+    shorter: tuple[int, int] | None = None
+    augment: bool = False
 
 
+BACKBONE = "backbone"  # the preset that depends on the backbone
 PRESETS = {
     preset.name: preset
     for preset in (
@@ -61,7 +60,7 @@ PRESETS = {
         # [-1, 1], what the supervised ViT checkpoints were trained with.
         Preset("inception", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
         # The public VPT code on FGVC: 256 to 224, 438 to 384, 512 to 448 px.
-        Preset("vpt_fgvc", *_IMAGENET, resize="pil_bilinear", crop=True, flip=True),
+        Preset("vpt_fgvc", *_IMAGENET, "pil_bilinear", (256, 224), augment=True),
         # The benchmark's own code: [0, 1].
         Preset("task_adaptation", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
         # NOAH, in the scripts that retrain. Its files were re-encoded as JPEG before:
@@ -76,94 +75,59 @@ PRESETS = {
 def get_preset(name: str) -> Preset:
     """The preset of that name."""
     if name not in PRESETS:
-        raise UserError(f"unknown preset {name!r}: use one of {', '.join(PRESETS)}")
+        known = ", ".join([*PRESETS, BACKBONE])
+        raise UserError(f"unknown preset {name!r}: use one of {known}")
     return PRESETS[name]
 
 
-def shorter_side(size: int) -> int:
-    """Shorter side [px] from which `size` px are cut: 256, 438, 512 for 224, 384, 448.
+def of_pretraining(mean, std, resize: str, image_size: int) -> Preset:
+    """The preset 'backbone': what a checkpoint was pre-trained with.
 
-    8 / 7 of it, rounded down: the three pairs of the public code and what lies between.
+    Args:
+      mean, std: by channel.
+      resize: 'bicubic' or 'bilinear'; with a number, the shorter side [px].
+      image_size: [px] that `resize` is stated for.
     """
-    return size * 8 // 7
+    kind, *shorter = resize.split()
+    pair = (int(shorter[0]), image_size) if shorter else None
+    return Preset(BACKBONE, mean, std, f"pil_{kind}", pair)
 
 
 def resize_for(
     preset: Preset, image_uint8: UInt8[np.ndarray, "h w 3"], size: int
 ) -> UInt8[np.ndarray, "y x 3"] | Float32[np.ndarray, "y x 3"]:
-    """One image of any size as the device needs it; in [0, 255], not normalised.
+    """One image of any size as `augment` takes it; in [0, 255], not normalised.
 
     Args:
-      preset: which resize, and whether the image is cropped later.
+      preset: which resize.
       image_uint8: one image.
       size: of the backbone [px].
 
     Returns:
-      (size, size, 3), float32 for the legacy resize, else uint8; with `preset.crop` the
-      shorter side is `shorter_side(size)` and the longer one follows the aspect ratio.
+      (size, size, 3), float32 for the legacy resize, else uint8; with `preset.shorter`
+      the shorter side has that length and the longer one follows the aspect ratio.
     """
     height, width, _ = image_uint8.shape
-    if not preset.crop:
+    if preset.shorter is None:
         if preset.resize == "legacy":
             return resize_host(image_uint8, size)
         return _pillow(preset, image_uint8, size, size)
-    shorter, least = shorter_side(size), min(height, width)
+    above, below = preset.shorter
+    shorter, least = size * above // below, min(height, width)
     # Longer sides are rounded down, as torchvision's Resize does.
     return _pillow(
         preset, image_uint8, shorter * height // least, shorter * width // least
     )
 
 
-def stack_padded(
-    images: Sequence[UInt8[np.ndarray, "h w 3"]],
-) -> tuple[UInt8[np.ndarray, "n H W 3"], Int32[np.ndarray, "n 2"]]:
-    """Images of several sizes as one array, zeros right and below, and their sizes."""
-    extents = np.array([image.shape[:2] for image in images], np.int32)
-    stacked = np.zeros((len(images), *extents.max(0), 3), np.uint8)
-    for place, image in zip(stacked, images, strict=True):
-        place[: image.shape[0], : image.shape[1]] = image
-    return stacked, extents
-
-
-def crop_flip_device(
-    images: Num[Array, "B h w 3"],
-    key: Key[Array, ""],
-    size: int,
-    train: bool,
-    extents: Int[Array, "B 2"] | None = None,
-) -> Num[Array, "B {size} {size} 3"]:
-    """Cuts squares out of a batch; traceable, with `size` and `train` static.
-
-    Args:
-      images: at least `size` px on both sides.
-      key: one key; every image draws its own crop and flip from it.
-      size: [px].
-      train: a crop at any place and a flip with probability 0.5; else the centre.
-      extents: heights and widths without padding (`stack_padded`); None: no padding.
-    """
-    batch, height, width, _ = images.shape
-    if extents is None:
-        extents = jnp.broadcast_to(jnp.array([height, width]), (batch, 2))
-    room = extents - size
-    if not train:
-        # Half of an odd pixel goes to the even neighbour, as Python's round does in
-        # torchvision's CenterCrop.
-        return _cut(images, jnp.round(room / 2).astype(jnp.int32), size)
-    where, mirror = jax.random.split(key)
-    corners = jax.random.randint(where, (batch, 2), 0, room + 1)
-    squares = _cut(images, corners, size)
-    flip = jax.random.bernoulli(mirror, 0.5, (batch, 1, 1, 1))
-    return jnp.where(flip, squares[:, :, ::-1], squares)
-
-
-def _cut(
-    images: Num[Array, "B h w 3"], corners: Int[Array, "B 2"], size: int
-) -> Num[Array, "B {size} {size} 3"]:
-    def one(image, corner):
-        start = (corner[0], corner[1], 0)
-        return jax.lax.dynamic_slice(image, start, (size, size, 3))
-
-    return jax.vmap(one)(images, corners)
+def view(
+    preset: Preset, image_uint8: UInt8[np.ndarray, "h w 3"], size: int
+) -> UInt8[np.ndarray, "{size} {size} 3"] | Float32[np.ndarray, "{size} {size} 3"]:
+    """One image as it is scored: `resize_for`, then the square in the centre."""
+    image = resize_for(preset, image_uint8, size)
+    # Half of an odd pixel goes to the even neighbour, as torchvision's CenterCrop does.
+    top, left = (round((extent - size) / 2) for extent in image.shape[:2])
+    return image[top : top + size, left : left + size]
 
 
 def _pillow(

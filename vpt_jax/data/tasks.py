@@ -42,9 +42,10 @@ class Task:
     manual: str | None = None
 
     def source(self, split: str, data_dir: str | None) -> Source:
-        """One of `SPLITS`, not read yet; 'trainval' is 'train' followed by 'val'.
+        """One of `SPLITS`, no image read yet; 'trainval' is 'train' and then 'val'.
 
-        Whoever reads from it without `load` calls `check_labels` on it.
+        Whoever trains on it or scores it calls `check_labels` first, which reads all
+        labels.
         """
         if split not in SPLITS:
             raise UserError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
@@ -52,15 +53,15 @@ class Task:
             return self.part(split, data_dir)
         return Joined(self.part("train", data_dir), self.part("val", data_dir))
 
-    def load(
+    def checked(
         self,
         split: str,
         data_dir: str | None,
         *,
         start: int = 0,
         limit: int | None = None,
-    ) -> Examples:
-        """Decodes a split, or `limit` examples of it from the `start`-th, no others."""
+    ) -> Source:
+        """A split with labels known to be right, or `limit` examples from `start`."""
         if limit is not None and limit < 1:
             raise UserError(f"limit={limit} reads no example: use None or at least 1")
         source = self.source(split, data_dir)
@@ -73,7 +74,11 @@ class Task:
         if (start, stop) != (0, len(source)):
             source = source.select(range(start, stop))
         check_labels(source, self.num_classes, where=f"task {self.name}, {split}")
-        return to_examples(source)
+        return source
+
+    def load(self, split: str, data_dir: str | None, **which) -> Examples:
+        """The examples of `checked`, decoded."""
+        return to_examples(self.checked(split, data_dir, **which))
 
 
 def check_labels(examples: Examples | Source, num_classes: int, where: str) -> None:

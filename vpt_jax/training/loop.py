@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from vpt_jax import parallel
-from vpt_jax.data.examples import Examples
+from vpt_jax.data.source import Source
 from vpt_jax.training import inputs, metrics, step
 from vpt_jax.training.inputs import Limits
 from vpt_jax.training.optim import Hyper
@@ -51,8 +51,8 @@ def train(
     setup: Setup,
     mesh: Mesh,
     hyper: Hyper,
-    examples: Examples,
-    val: Examples | None,
+    examples: Source,
+    val: Source | None,
     val_every: int,
     limits: Limits,
     checkpoints: Checkpoints,
@@ -66,7 +66,7 @@ def train(
         setup, mesh, hyper: What is trained, where, and the (T,) hyper-parameters.
         examples: The training images.
         val: Images that are scored every `val_every` epochs and after the last.
-        limits: Memory for cached outputs of the frozen first steps.
+        limits: Memory for images and for cached outputs of the frozen first steps.
         checkpoints: Where the state is kept.
         on_start: Called with the number of epochs that are already done.
         on_epoch: Called for every finished epoch and trial.
@@ -77,7 +77,7 @@ def train(
         SystemExit: SIGTERM came; the state is saved.
     """
     # ---- what goes to the devices once
-    setup, kind = inputs.fit(setup, limits)
+    setup, kind = inputs.fit(setup, limits, examples)
     frozen = jax.device_put(setup.parts[2], parallel.replicated(mesh))
     hyper = jax.device_put(hyper, parallel.over_trials(mesh))
     state = step.make_init(setup, mesh)(setup.pretrained.params, hyper)
@@ -96,7 +96,7 @@ def train(
     # ---- compile
     started = time.perf_counter()
     bounds = jnp.int32(0), jnp.int32(0)
-    chunk = step.make_chunk(setup, mesh, gathered=kind is inputs.Spilled)
+    chunk = step.make_chunk(setup, mesh, kind.reads)
     chunk = chunk.lower(
         state, frozen, source.at(first), labels, hyper, *bounds
     ).compile()
@@ -153,11 +153,11 @@ def train(
 
 
 def predict(
-    setup: Setup, logits, state: State, frozen, examples: Examples
+    setup: Setup, logits, state: State, frozen, examples: Source
 ) -> Float[np.ndarray, "T n C"]:
     """Logits of all trials for all images, in batches of one size."""
     parts = []
-    for _, size, raw in inputs.batches(examples, setup.image_size, inputs.BATCH):
+    for _, size, raw in inputs.batches(setup, examples):
         out = logits(state.trainable, state.stats, frozen, raw)
         parts.append(np.asarray(out)[:, :size])
     return np.concatenate(parts, axis=1)

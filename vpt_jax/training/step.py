@@ -11,21 +11,25 @@ a run into chunks executes the same instructions, and so gives the same bits.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
 
 from vpt_jax import methods, parallel
 from vpt_jax.checkpoints import Pretrained
-from vpt_jax.data import preprocess
+from vpt_jax.data import augment, preprocess
 from vpt_jax.model import Model, first_trained_step
 from vpt_jax.training import losses
 from vpt_jax.training.optim import Hyper, lr_multiplier
 from vpt_jax.types import Path, Tree, widened
+
+Reads = Literal["all", "own", "shared"]
+"""Inputs of all training images; (T, B, ...), each trial's own batch; or (B, ...)."""
 
 MIN_CACHED_STEPS = 2  # embed alone is no work worth the memory of its output
 
@@ -55,7 +59,8 @@ class Setup:
         epochs, warmup_epochs: Of the cosine schedule.
         schedule: 'epoch' evaluates it once per epoch (public code), 'step' always.
         optimizer: From `optim.make_optimizer`.
-        preset: Normalisation of the images.
+        preset: Preprocessing of the images.
+        class_weights: (C,), the weight of each class in the loss.
         cached: Whether the frozen first steps are run once, not in every epoch.
         scan, remat: See `Model`.
     """
@@ -71,6 +76,7 @@ class Setup:
     schedule: str
     optimizer: Callable
     preset: preprocess.Preset
+    class_weights: np.ndarray
     cached: bool = True
     scan: bool = False
     remat: bool = False
@@ -110,8 +116,11 @@ class Setup:
 
     @functools.cached_property
     def cut(self) -> int:
-        """Leading steps whose output is cached; 0 when nothing worth it is frozen."""
-        if not self.cached:
+        """Leading steps whose output is cached; 0 when nothing worth it is frozen.
+
+        Or when the images themselves are different in every epoch.
+        """
+        if not self.cached or self.preset.augment:
             return 0
         size = self.image_size
         images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
@@ -172,11 +181,11 @@ def initialise(setup: Setup, state: State, frozen: Tree, batches: Callable) -> S
     return state._replace(trainable=trainable)
 
 
-def make_chunk(setup: Setup, mesh: Mesh, gathered: bool = False):
+def make_chunk(setup: Setup, mesh: Mesh, reads: Reads = "all"):
     """`chunk(state, frozen, inputs, labels, hyper, start, stop)`, to be compiled.
 
-    `inputs` are raw images, or the cached output of the frozen prefix; `gathered`: not
-    of all training images, but the batches (T, B, ...) of the one step from `start`.
+    `inputs` are raw images, or the cached output of the frozen prefix: of all training
+    images, or only the batches that the one step from `start` reads.
     """
     graphdef, _, _, _ = setup.parts
     spe, batch_size = setup.steps_per_epoch, setup.batch_size
@@ -185,7 +194,7 @@ def make_chunk(setup: Setup, mesh: Mesh, gathered: bool = False):
         model = nnx.merge(graphdef, trainable, frozen, stats)
         logits = model.suffix(x, setup.cut, key=key, train=True, mask=mask)
         _, _, _, stats = setup.split(model)
-        loss = losses.cross_entropy(logits, labels, mask)
+        loss = losses.cross_entropy(logits, labels, mask, setup.class_weights)
         correct = jnp.sum((logits.argmax(-1) == labels) * mask)
         return loss, (stats, correct)
 
@@ -194,10 +203,14 @@ def make_chunk(setup: Setup, mesh: Mesh, gathered: bool = False):
         start = (step % spe) * batch_size
         index = jax.lax.dynamic_slice(order, (start,), (batch_size,))
         mask = (start + jnp.arange(batch_size) < setup.num_examples).astype(jnp.float32)
-        x = jax.lax.with_sharding_constraint(
-            inputs if gathered else inputs[index],
-            jax.NamedSharding(mesh, parallel.BATCH),
-        )
+        if reads != "all":
+            x = inputs
+        elif isinstance(inputs, augment.Ragged):
+            drawn = augment.draw(hyper.seed, epoch, index)
+            x = augment.cut_device(inputs, index, drawn, setup.image_size)
+        else:
+            x = inputs[index]
+        x = jax.lax.with_sharding_constraint(x, jax.NamedSharding(mesh, parallel.BATCH))
         if setup.cut == 0:
             x = prepare(setup, x)
         key = jax.random.fold_in(
@@ -226,13 +239,15 @@ def make_chunk(setup: Setup, mesh: Mesh, gathered: bool = False):
 
     steps = jax.vmap(
         step_one,
-        in_axes=(0, 0, 0, None, 0 if gathered else None, None, None),
+        in_axes=(0, 0, 0, None, 0 if reads == "own" else None, None, None),
         spmd_axis_name="trial",
     )
 
     def chunk(state, frozen, inputs, labels, hyper, start, stop):
         def orders_of(step):
             order = functools.partial(epoch_order, setup, epoch=step // spe)
+            if reads == "shared":
+                return jnp.tile(order(hyper.seed[0]), (len(hyper.seed), 1))
             return jax.vmap(order)(hyper.seed)
 
         def body(step, carry):
