@@ -8,7 +8,6 @@ pickle, for worker processes, and may be read from several threads.
 
 import dataclasses
 import hashlib
-import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
@@ -21,7 +20,7 @@ from vpt_jax.data.examples import Examples, Image
 from vpt_jax.data.images import read_image
 from vpt_jax.errors import UserError
 
-AHEAD = 64  # images that wait to be used
+THREADS, AHEAD = 16, 64  # that read; images that wait to be used
 FINGERPRINTED = 1000
 T = TypeVar("T")
 
@@ -60,7 +59,7 @@ def ahead(function: Callable[[int], T], start: int, stop: int) -> Iterator[T]:
     import grain  # a slow import that only tasks with files need
 
     numbers = grain.MapDataset.range(start, stop).map(function)
-    options = grain.ReadOptions(num_threads=_threads(), prefetch_buffer_size=AHEAD)
+    options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD)
     iterator = iter(numbers.to_iter_dataset(options))
     try:
         yield from iterator
@@ -90,10 +89,6 @@ def fingerprint(source: Source) -> str:
     for name in names[seen:]:
         digest.update(repr(name).encode())
     return digest.hexdigest()[:16]
-
-
-def _threads() -> int:
-    return 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 8
 
 
 @dataclasses.dataclass(frozen=True)
