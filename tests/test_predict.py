@@ -46,6 +46,17 @@ def photos(tmp_path):
     return folder
 
 
+def test_the_training_images_are_not_needed(run, model, tmp_path):
+    shutil.copytree(run[0] / "export", tmp_path / "export")
+    path = tmp_path / "export" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["config"]["task"] = "folder:/a/folder/that/is/not/here"
+    path.write_text(json.dumps(manifest))
+    images = [np.full((8, 8, 3), 99, np.uint8)]
+    moved = vpt_jax.load(tmp_path / "export").predict(images)
+    np.testing.assert_array_equal(moved, model.predict(images))
+
+
 def test_predict_gives_a_row_of_probabilities_per_image(model):
     rng = np.random.default_rng(1)
     sizes = ((8, 8), (8, 8), (3, 40), (50, 21))

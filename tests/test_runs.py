@@ -25,6 +25,7 @@ from vpt_jax.training.inputs import Limits
 from vpt_jax.training.optim import Hyper
 from vpt_jax.training.state import Checkpoints
 from vpt_jax.types import count
+from vpt_jax.workdir import default_path
 
 RESULT = """
     task group method method_options backbone checkpoint_sha256 num_classes image_size
@@ -130,6 +131,18 @@ def test_a_workdir_belongs_to_one_config(reference, new_tiny, tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="not empty and holds no run"):
         vpt_jax.tune(other, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [("folder:/my photos/cats & dogs", "cats-dogs"), ("tfds:food101", "tfds-food101")],
+)
+def test_the_default_folder_of_a_run(tiny, task, name):
+    config = resolve(tiny)
+    config.task = task
+    path = default_path(config)
+    assert path.parent.name == "runs"
+    assert path.name.startswith(f"{name}-prompt-vit_test-")
 
 
 # ---- what is trained and what is not

@@ -177,7 +177,7 @@ def load(path: str | pathlib.Path, checkpoint: str | None = None) -> TunedModel:
     if several:
         directory = several[0].parent
     manifest = export.read_manifest(directory)
-    config = configs.resolve(_from_dict(manifest["config"]))
+    config = _from_dict(manifest["config"])
     if checkpoint is not None:
         config.backbone.checkpoint = checkpoint
     setup = make_setup(config, np.zeros(1, np.int32), len(manifest["classes"]))
@@ -361,11 +361,10 @@ def _paths(path: pathlib.Path) -> dict:
 
 
 def _from_dict(content: dict) -> ConfigDict:
-    """A base configuration with the values of a resolved one."""
+    """A resolved configuration again, also where the task's images are not."""
     config = configs.base(content["task"])
-    # base_lr and lr name the same thing: keep the final one.
-    content = content | {"optim": content["optim"] | {"base_lr": None}}
     with config.unlocked():
+        config.method = ConfigDict()
         for key, value in content.items():
             if isinstance(value, dict):
                 for name, entry in value.items():

@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -29,10 +30,14 @@ from vpt_jax.training.loop import Epoch
 
 
 def default_path(config: ConfigDict) -> pathlib.Path:
-    """runs/<task>-<method>-<backbone>-<hash of the whole configuration>."""
+    """runs/<task>-<method>-<backbone>-<hash of the whole configuration>.
+
+    Of a task that is a path, its last part.
+    """
     text = json.dumps(to_dict(config), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    name = f"{config.task}-{config.method.name}-{config.backbone.name}-{digest}"
+    task = re.sub(r"[^\w.]+", "-", config.task.rstrip("/").rsplit("/", 1)[-1])
+    name = f"{task}-{config.method.name}-{config.backbone.name}-{digest}"
     return pathlib.Path("runs") / name
 
 
