@@ -35,14 +35,21 @@ def photos():
     return Examples.from_images(images, labels, list(map(str, labels)))
 
 
-def train(setup, limits, folder, lr=(0.1,), seed=(3,)):
+def ignore(*_):
+    pass
+
+
+def train(setup, limits, folder, lr=(0.1,), seed=(3,), on_chunk=ignore):
     hyper = tiny.make_hyper(lr, [1e-3] * len(lr), seed)
     mesh = parallel.make_mesh(len(lr), setup.batch_size)
-    ignore = lambda *_: None  # noqa: E731
-    return loop.train(
-        *(setup, mesh, hyper, photos(), None, 0, limits, Checkpoints(folder)),
-        *(ignore, ignore, ignore),
-    ).state
+    checkpoints = Checkpoints(folder)
+    try:
+        return loop.train(
+            *(setup, mesh, hyper, photos(), None, 0, limits, checkpoints),
+            *(ignore, ignore, on_chunk),
+        ).state
+    finally:
+        checkpoints.close()
 
 
 def assert_close(a, b, atol=1e-6):
@@ -69,6 +76,27 @@ def test_streamed_and_resident_images_train_alike(tmp_path, capsys):
     # crops are drawn by the seed; the first of two trials sees what it saw alone
     both = train(setup, NOTHING, tmp_path / "two", (0.1, 0.02), (3, 4))
     assert_close(jax.tree.map(lambda x: x[:1], both), resident)
+
+
+def test_a_killed_stream_goes_on_in_the_middle_of_an_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)  # after every step
+    setup = crops_setup()
+    whole = train(setup, NOTHING, tmp_path / "whole")
+    steps = []
+
+    def kill(done, *_):
+        steps.append(done)
+        if done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(setup, NOTHING, tmp_path / "cut", on_chunk=kill)
+    assert setup.steps_per_epoch == 3 and steps == [1, 2, 3, 4, 5, 6]
+    again = train(
+        setup, NOTHING, tmp_path / "cut", on_chunk=lambda done, *_: steps.append(done)
+    )
+    assert steps[6:] == [6, 7, 8, 9]  # from the fifth step on, of three per epoch
+    assert_close(again, whole, 0)
 
 
 def test_crops_are_the_same_in_any_chunks_and_for_any_trials():
