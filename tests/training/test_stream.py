@@ -70,7 +70,7 @@ def test_streamed_and_resident_images_train_alike(tmp_path, capsys):
     assert capsys.readouterr().err == ""
     streamed = train(setup, NOTHING, tmp_path / "stream")
     told = capsys.readouterr().err
-    assert told.startswith("10 training images, about 0.00 GB, do not fit in memory: ")
+    assert told.startswith("10 training images, about 0.0 MB, do not fit in memory: ")
     assert told.count("\n") == 1
     assert_close(streamed, resident)
     # crops are drawn by the seed; the first of two trials sees what it saw alone

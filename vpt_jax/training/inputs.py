@@ -172,7 +172,7 @@ def fit(setup: Setup, limits: Limits, source: Source) -> tuple[Setup, type]:
     if size <= limits.image_bytes() and not crowded:
         return setup, Resident
     say(
-        f"{len(source):,} training images, about {size / 1e9:,.2f} GB, do not fit in "
+        f"{len(source):,} training images, about {size / 1e6:,.1f} MB, do not fit in "
         "memory: streamed, read again in every epoch"
     )
     return setup, Stream
