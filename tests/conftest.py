@@ -5,6 +5,7 @@ import sys
 import tempfile
 import warnings
 
+import grain  # noqa: F401  (flags that it defined later, `flagsaver` would remove)
 import jax
 import pytest
 from absl import flags
