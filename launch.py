@@ -45,6 +45,8 @@ def main(argv: list[str]) -> int:
         cache = pathlib.Path.home() / ".cache" / "vpt_jax" / "xla"
         jax.config.update("jax_compilation_cache_dir", str(cache))
     logging.getLogger("absl").setLevel(logging.ERROR)
+    # That there is no TPU is no news; that there is a GPU without CUDA's jax is.
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
     try:
         modes = train, evaluate, predict, doctor, prepare
         return dict(zip(MODES, modes, strict=True))[_MODE.value](argv[1:])
