@@ -27,6 +27,8 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     jax.config.update("jax_numpy_rank_promotion", "raise")
+    if hasattr(config, "workerinput"):
+        return  # the rest is in the environment that the first process gave
     # Tiny programs: compiling takes the time, so let the compiler do less.
     given = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{given} --xla_backend_optimization_level=0".strip()

@@ -148,7 +148,7 @@ def test_fourier_prompts_are_the_real_part_of_a_transform():
     model, _ = make("vfpt", {"length": 4, "fourier": 0.5, "dropout": 0.0})
     edit = model.edits["prompt"]
     stored = np.asarray(edit.prompts.tokens[0][...])
-    found = edit.prompts(0, 1, jnp.float32, context(model))[0]
+    found = edit.prompts(stored, 1, jnp.float32, context(model))[0]
     wanted = np.concatenate([np.fft.fft2(stored[:2]).real, stored[2:]])
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
