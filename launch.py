@@ -2,6 +2,8 @@
 
 python launch.py --config configs/quickstart.py
 python launch.py --config configs/vtab.py:cifar100,vpt_deep,vit_b16 --workdir runs/a
+python launch.py --mode sweep   --config configs/vtab.py:cifar100 --workdir runs/sweep
+python launch.py --mode report  --workdir runs
 python launch.py --mode eval    --workdir runs/a
 python launch.py --mode predict --workdir runs/a --images photos/
 python launch.py --mode doctor  --config configs/vtab.py:cifar100
@@ -19,7 +21,7 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
-MODES = ("train", "eval", "predict", "doctor", "prepare")
+MODES = ("train", "sweep", "report", "eval", "predict", "doctor", "prepare")
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/, with its argument after a colon."
@@ -32,12 +34,19 @@ _IMAGES = flags.DEFINE_multi_string(
 _OUTPUT = flags.DEFINE_string(
     "output", None, "predict: a .csv or .json file (default: in the workdir)."
 )
+_FEATURES = flags.DEFINE_integer(
+    "features",
+    0,
+    "report: also draw t-SNE and the attention of prompts, of so many test images.",
+    lower_bound=0,
+)
 
 
 def main(argv: list[str]) -> int:
     """Run one mode; returns the exit code."""
     import jax  # after the flags: a mistyped command answers at once
 
+    from vpt_jax import parallel
     from vpt_jax.errors import UserError
 
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
@@ -48,7 +57,8 @@ def main(argv: list[str]) -> int:
     # That there is no TPU is no news; that there is a GPU without CUDA's jax is.
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
     try:
-        modes = train, evaluate, predict, doctor, prepare
+        parallel.join()
+        modes = train, sweep, report, evaluate, predict, doctor, prepare
         return dict(zip(MODES, modes, strict=True))[_MODE.value](argv[1:])
     except UserError as error:
         return fail(str(error))
@@ -63,9 +73,44 @@ def train(more: list[str]) -> int:
     import vpt_jax
     from vpt_jax.reports import summary
 
-    result = vpt_jax.tune(need(_CONFIG.value, "--config"), _WORKDIR.value)
+    config = need(_CONFIG.value, "--config")
+    if config.sweep.variants:
+        count = len(config.sweep.variants)
+        return fail(f"--config has {count} variants, a sweep each: use --mode sweep")
+    result = vpt_jax.tune(config, _WORKDIR.value)
     summary.show(result)
     return 0 if result["status"] == "ok" else 1
+
+
+def sweep(more: list[str]) -> int:
+    """Try the grid, choose on the validation images, test the winner."""
+    if more:
+        return fail(f"unknown argument {more[0]!r}; flags begin with --")
+    from vpt_jax.reports import summary
+    from vpt_jax.sweeps.run import default_path, sweep
+
+    config = need(_CONFIG.value, "--config")
+    workdir = pathlib.Path(_WORKDIR.value or default_path(config))
+    results = sweep(config, workdir)
+    for result in results:
+        summary.show_sweep(result)
+    if len(results) > 1:
+        print_report(workdir)
+    return 0 if all(result["status"] == "ok" for result in results) else 1
+
+
+def report(_) -> int:
+    """Tables and figures over all runs below a folder."""
+    print_report(pathlib.Path(need(_WORKDIR.value, "--workdir")))
+    return 0
+
+
+def print_report(workdir: pathlib.Path) -> None:
+    """Write it, and say where it is."""
+    from vpt_jax.reports import report
+
+    for path in report.write(workdir, _FEATURES.value):
+        print(path)
 
 
 def evaluate(_) -> int:

@@ -2,7 +2,7 @@
 
 python launch.py --config configs/vtab.py:TASK[,METHOD[,BACKBONE]]
 
-TASK: one of vpt_jax/data/vtab.py; for --mode prepare and --mode doctor also natural,
+TASK: one of vpt_jax/data/vtab.py; for --mode sweep, prepare and doctor also natural,
 specialized, structured or all.
 """
 

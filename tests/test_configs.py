@@ -1,5 +1,6 @@
 """Every file of configs/ builds, resolves and, shrunk, takes a step."""
 
+import json
 import pathlib
 import runpy
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from vpt_jax import api, data, parallel
-from vpt_jax.config import resolve
+from vpt_jax.config import resolve, to_dict
 from vpt_jax.data.examples import Examples
+from vpt_jax.errors import UserError
+from vpt_jax.sweeps import plan
 from vpt_jax.training import loop
 from vpt_jax.training.inputs import Limits
 from vpt_jax.training.optim import Hyper
@@ -18,6 +21,7 @@ from vpt_jax.training.state import Checkpoints
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 ARGUMENTS = {
+    "ablations": [("length",)],
     "fgvc": [("cub",), ("stanford_cars,linear",)],
     "folder": [("{folder}",), ("{folder},linear",)],
     "quickstart": [(), ("linear",)],
@@ -70,3 +74,18 @@ def test_a_config_takes_a_step(name, argument, checkpoint, new_tiny, tmp_path):
     assert 0 < loss < 100 and outcome.state.alive.tolist() == [True]
     leaves = jax.tree.leaves(outcome.state.trainable)
     assert leaves and all(np.isfinite(leaf).all() for leaf in leaves)
+
+
+def test_every_ablation_is_a_suite_of_sweeps():
+    """Each variant resolves, and differs from the others by more than its label."""
+    module = runpy.run_path(str(CONFIGS / "ablations.py"))
+    for name in module["ABLATIONS"]:
+        config = module["get_config"](f"{name},digits")
+        found = plan.jobs(config)
+        assert len(found) >= 4 and config.sweep.ablation
+        resolved = [to_dict(resolve(job.config)) for job in found]
+        texts = [json.dumps(one, sort_keys=True) for one in resolved]
+        assert len(set(texts)) == len(found), name
+    assert resolved[0]["backbone"]["name"] == "vit_b16"
+    with pytest.raises(UserError, match="names: location, length"):
+        module["get_config"]("width")

@@ -30,7 +30,8 @@ from vpt_jax.workdir import default_path
 RESULT = """
     task group method method_options backbone checkpoint_sha256 num_classes image_size
     epochs batch_size seed optimizer lr weight_decay precision normalization test_top1
-    test_top1_std test_top1_per_seed test_top5 test_auc test_mean_per_class val_top1
+    test_top1_std test_top1_per_seed test_top1_ensemble test_top5 test_auc
+    test_mean_per_class val_top1
     trainable_params head_params backbone_params tuned_percent tuned_bytes train_seconds
     compile_seconds images_per_second peak_memory_bytes n_train n_val n_test
     data_fingerprint status

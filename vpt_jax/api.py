@@ -5,7 +5,7 @@ import pathlib
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -29,12 +29,17 @@ from vpt_jax.types import count
 from vpt_jax.workdir import MetricsLog, Workdir, default_path, write_json
 
 
-def tune(config: ConfigDict, workdir: str | pathlib.Path | None = None) -> dict:
+def tune(
+    config: ConfigDict,
+    workdir: str | pathlib.Path | None = None,
+    pretrained: checkpoints.Pretrained | None = None,
+) -> dict:
     """Tune a backbone on a task, or continue where an earlier call was stopped.
 
     Args:
         config: From `config.base` or a file of `configs/`.
         workdir: Where all is written; None: `runs/<config>-<hash>`.
+        pretrained: The backbone of `config`, if it is in memory already.
 
     Returns:
         The content of result.json, with 'workdir' and 'paths' added.
@@ -46,9 +51,9 @@ def tune(config: ConfigDict, workdir: str | pathlib.Path | None = None) -> dict:
     path = pathlib.Path(workdir) if workdir else default_path(config)
     task = data.get_task(config.task, config.data.dir)
     split = configs.SPLITS[config.data.split]
-    examples = task.checked(split, config.data.dir)
+    examples = training_images(config, split)
     val = task.checked("val", config.data.dir) if split == "train" else None
-    setup = make_setup(config, examples.labels, task.num_classes)
+    setup = make_setup(config, examples.labels, task.num_classes, pretrained)
     if config.export_backbone:
         export.check_backbone(setup)
 
@@ -57,52 +62,28 @@ def tune(config: ConfigDict, workdir: str | pathlib.Path | None = None) -> dict:
         say(f"{path} holds a finished run; delete it or use another --workdir to rerun")
         return run.result | _paths(path)
     seeds = config.seeds
-    hyper = optim.Hyper(
-        jnp.full(len(seeds), config.optim.lr, jnp.float32),
-        jnp.full(len(seeds), config.optim.weight_decay, jnp.float32),
-        jnp.asarray(seeds, jnp.uint32),
-    )
-    mesh = parallel.make_mesh(len(seeds), config.batch_size)
-    log = MetricsLog(
-        path,
-        [
-            {
-                "seed": s,
-                "lr": config.optim.lr,
-                "weight_decay": config.optim.weight_decay,
-            }
-            for s in seeds
-        ],
-    )
+    same = {"lr": config.optim.lr, "weight_decay": config.optim.weight_decay}
+    trials = [{"seed": seed} | same for seed in seeds]
     with Bar(setup.num_steps) as bar:
-        outcome = loop.train(
-            setup,
-            mesh,
-            hyper,
-            examples,
-            val,
-            config.val_every,
-            _limits(config),
-            Checkpoints(path / "checkpoints"),
-            log.start,
-            log.add,
-            bar.update,
+        outcome, lines = train_trials(
+            config, setup, trials, examples, val, path, bar.update
         )
-    log.close()
 
     # ---- the test images, once, for all trials together
     test = task.checked("test", config.data.dir, limit=config.data.test_examples)
     logits = step.make_logits(setup)
     frozen = setup.parts[2]
     say(f"scoring {len(test):,} test images")
-    scores = [
-        metrics.score(x, test.labels)
-        for x in loop.predict(setup, logits, outcome.state, frozen, test)
-    ]
-    lines = log.lines()
+    trained = parallel.fetch(outcome.state)
+    of_trials = loop.predict(setup, logits, outcome.state, frozen, test)
+    scores = [metrics.score(x, test.labels) for x in of_trials]
     result = _result(config, task, setup, examples, val, test, outcome, scores, lines)
+    if len(seeds) > 1:
+        alive = of_trials[trained.alive]
+        together = metrics.ensemble(alive, test.labels) if len(alive) else None
+        result["test_top1_ensemble"] = together
     for trial, seed in enumerate(seeds):
-        only = jax.device_get(jax.tree.map(lambda x, n=trial: x[n], outcome.state))
+        only = jax.tree.map(lambda x, n=trial: x[n], trained)
         folder = path / "export"
         folder = folder / f"seed_{seed}" if len(seeds) > 1 else folder
         manifest = {
@@ -120,10 +101,79 @@ def tune(config: ConfigDict, workdir: str | pathlib.Path | None = None) -> dict:
         if config.export_backbone:
             export.write_backbone(folder, setup, only.trainable, only.stats)
     title = f"{config.method.name} on {config.task}, {config.backbone.name}"
-    figures.learning_curve(lines, title, path / "figures" / "learning_curve.png")
+    if parallel.is_first():
+        curve = path / "figures" / "learning_curve.png"
+        figures.learning_curve(lines, title, curve)
     _warn_of_collapse(lines, task.num_classes, config.optim.lr)
     run.finish(result)
     return result | _paths(path)
+
+
+def training_images(config: ConfigDict, split: str) -> Source:
+    """A training split of the task, or `data.train_percent` of it in its order."""
+    task = data.get_task(config.task, config.data.dir)
+    source, percent = task.checked(split, config.data.dir), config.data.train_percent
+    if percent is None:
+        return source
+    # Drawn once for all: trials and methods are compared on the same images.
+    order = np.random.default_rng(0).permutation(len(source))
+    count = max(1, round(len(source) * percent / 100))
+    return source.select(sorted(order[:count]))
+
+
+def train_trials(
+    config: ConfigDict,
+    setup: Setup,
+    trials: Sequence[dict],
+    examples: Source,
+    val: Source | None,
+    path: pathlib.Path,
+    on_chunk: Callable[[int, float, float, float], None],
+    fill_to: int = 0,
+) -> tuple[loop.Outcome, list[dict]]:
+    """Train trials at once, or continue where an earlier call was stopped.
+
+    Args:
+        config: Resolved; `val_every` and `cache` are read.
+        setup: What is trained.
+        trials: 'lr', 'weight_decay' and 'seed' of each.
+        examples, val: Training images, and those that are scored on the way.
+        path: Gets metrics.jsonl, tensorboard/ and checkpoints/.
+        on_chunk: See `loop.train`.
+        fill_to: Repeat the last trial up to this number, unseen by the log, so that
+            one compiled program serves chunks of several sizes.
+
+    Returns:
+        What training left, and the lines of metrics.jsonl.
+    """
+    filled = [*trials, *[trials[-1]] * (fill_to - len(trials))]
+    hyper = optim.Hyper(
+        jnp.asarray([trial["lr"] for trial in filled], jnp.result_type(float)),
+        jnp.asarray([t["weight_decay"] for t in filled], jnp.result_type(float)),
+        jnp.asarray([trial["seed"] for trial in filled], jnp.uint32),
+    )
+    keys = ("seed", "lr", "weight_decay")
+    log = MetricsLog(path, [{key: trial[key] for key in keys} for trial in trials])
+
+    def on_epoch(epoch: loop.Epoch) -> None:
+        if epoch.trial < len(trials):
+            log.add(epoch)
+
+    outcome = loop.train(
+        setup,
+        parallel.make_mesh(len(filled), config.batch_size),
+        hyper,
+        examples,
+        val,
+        config.val_every,
+        limits(config),
+        Checkpoints(path / "checkpoints"),
+        log.start,
+        on_epoch,
+        on_chunk,
+    )
+    log.close()
+    return outcome, log.lines()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,28 +243,35 @@ def load(path: str | pathlib.Path, checkpoint: str | None = None) -> TunedModel:
     return TunedModel(setup, state, tuple(manifest["classes"]), manifest)
 
 
-def make_setup(
-    config: ConfigDict, labels: Int32[np.ndarray, " n"], num_classes: int
-) -> Setup:
-    """The fixed part of a run; loads the backbone.
-
-    Args:
-        config: Resolved.
-        labels: Of the training images.
-        num_classes: C.
-    """
-    options = {k: v for k, v in config.method.items() if k != "name"}
-    method = methods.choose(config.method.name, options)
-    pretrained = checkpoints.load(
+def load_backbone(config: ConfigDict) -> checkpoints.Pretrained:
+    """The backbone of a resolved configuration, at the size that its method needs."""
+    method = methods.choose(config.method.name, _method_options(config))
+    return checkpoints.load(
         config.backbone.name,
         config.backbone.checkpoint,
         methods.image_size(method, config.image_size),
         dtype=jnp.dtype(config.precision),
         frozen_dtype=config.backbone.dtype,
     )
+
+
+def make_setup(
+    config: ConfigDict,
+    labels: Int32[np.ndarray, " n"],
+    num_classes: int,
+    pretrained: checkpoints.Pretrained | None = None,
+) -> Setup:
+    """The fixed part of a run from a resolved configuration.
+
+    Args:
+        config: Resolved.
+        labels: Of the training images.
+        num_classes: C.
+        pretrained: From `load_backbone`; None: loads it.
+    """
     return Setup(
-        pretrained=pretrained,
-        method=method,
+        pretrained=pretrained or load_backbone(config),
+        method=methods.choose(config.method.name, _method_options(config)),
         num_classes=num_classes,
         num_examples=len(labels),
         image_size=config.image_size,
@@ -262,7 +319,7 @@ def _result(config, task, setup, examples, val, test, outcome, scores, lines) ->
     """Every field of result.json but the bytes of the export."""
     _, trainable, frozen, _ = setup.parts
     trained = count(trainable)
-    alive = np.asarray(outcome.state.alive)
+    alive = parallel.fetch(outcome.state.alive)
     good = [s for s, ok in zip(scores, alive, strict=True) if ok]
     last_val = [x["val_top1"] for x in lines if x["epoch"] == config.epochs]
     mean = lambda key: _mean([s[key] for s in good])  # noqa: E731
@@ -272,7 +329,7 @@ def _result(config, task, setup, examples, val, test, outcome, scores, lines) ->
         "task": config.task,
         "group": task.group,
         "method": config.method.name,
-        "method_options": {k: v for k, v in config.method.items() if k != "name"},
+        "method_options": _method_options(config),
         "backbone": config.backbone.name,
         "checkpoint_sha256": setup.pretrained.sha256,
         "num_classes": setup.num_classes,
@@ -292,6 +349,7 @@ def _result(config, task, setup, examples, val, test, outcome, scores, lines) ->
         "test_top1_per_seed": [
             s["top1"] if ok else None for s, ok in zip(scores, alive, strict=True)
         ],
+        "test_top1_ensemble": None,
         "test_top5": mean("top5"),
         "test_auc": mean("auc"),
         "test_mean_per_class": mean("mean_per_class"),
@@ -316,6 +374,10 @@ def _result(config, task, setup, examples, val, test, outcome, scores, lines) ->
     }
 
 
+def _method_options(config: ConfigDict) -> dict:
+    return {k: v for k, v in config.method.items() if k != "name"}
+
+
 def _preset(config: ConfigDict) -> preprocess.Preset:
     if config.data.preset != preprocess.BACKBONE:
         return preprocess.get_preset(config.data.preset)
@@ -325,7 +387,8 @@ def _preset(config: ConfigDict) -> preprocess.Preset:
     )
 
 
-def _limits(config: ConfigDict) -> inputs.Limits:
+def limits(config: ConfigDict) -> inputs.Limits:
+    """Memory for cached outputs, as configured."""
     sizes = [config.cache[place] for place in configs.CACHES]
     return inputs.Limits(*(None if gb is None else 1e9 * gb for gb in sizes))
 

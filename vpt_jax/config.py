@@ -38,6 +38,7 @@ def base(task: str, method: str = "vpt_deep", backbone: str = "vit_b16") -> Conf
             "split": "train800val200",  # or train800, which scores val200 as well
             "preset": unset(str),  # preprocessing, see data.preprocess.PRESETS
             "test_examples": unset(int),  # score only the first so many test images
+            "train_percent": unset(float),  # train on a random part, the same for all
             "class_weights": "none",  # or inv, inv_sqrt: against class imbalance
         }
     )
@@ -71,6 +72,21 @@ def base(task: str, method: str = "vpt_deep", backbone: str = "vit_b16") -> Conf
     config.precision = unset(str)  # of the computation
     # Write the backbone with what was tuned merged into it; None: full fine-tuning only
     config.export_backbone = unset(bool)
+    # What --mode sweep tries; see docs/sweeps.md
+    config.sweep = ConfigDict(
+        {
+            "grid": unset(str),  # of sweeps.grids.LEARNING_RATES; None: the method's
+            "base_lrs": (),  # instead of the grid's, per 256 images
+            "weight_decays": (),  # instead of the public code's four
+            "over": "",  # more axes: 'length=1,5,10; dropout=0,0.1', or 'paper'
+            "variants": (),  # 'label: key=value key=value', a sweep of its own each
+            "ablation": "",  # what the variants show: the title of their figure
+            "seeds": (42, 44, 82, 100, 800),  # of the winner's runs that are tested
+            "trials": unset(int),  # at once on a device; None: as many as fit
+            "halving": 0,  # n > 1: the best 1/n go on to n times as many epochs
+            "shard": "0/1",  # i/n: this process takes every n-th unit from the i-th
+        }
+    )
     # Memory for cached outputs of the frozen first blocks, and for training images;
     # None: half of what is free. Images that do not fit are streamed.
     config.cache = ConfigDict({place: unset(float) for place in CACHES})
@@ -133,6 +149,9 @@ def resolve(config: ConfigDict) -> ConfigDict:
         preprocess.get_preset(config.data.preset)
     _one_of("data.class_weights", config.data.class_weights, losses.CLASS_WEIGHTS)
 
+    percent = config.data.train_percent
+    if percent is not None and not 0 < percent <= 100:
+        raise UserError(f"data.train_percent {percent} must be above 0, at most 100")
     for place in CACHES:
         if config.cache[place] is not None:
             _at_least(f"cache.{place}", config.cache[place], 0)

@@ -16,6 +16,7 @@ from flax import nnx
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from vpt_jax import parallel
 from vpt_jax.backbones.vit import ViTConfig
 from vpt_jax.checkpoints import native, original_vit
 from vpt_jax.errors import UserError
@@ -41,9 +42,10 @@ def write(
         for group, tree in (("trainable", trainable), ("stats", stats))
         for path, leaf in flatten(tree).items()
     }
-    temporary = directory / (TENSORS + ".tmp")
-    save_file(tensors, temporary)
-    temporary.replace(directory / TENSORS)
+    if parallel.is_first():
+        temporary = directory / (TENSORS + ".tmp")
+        save_file(tensors, temporary)
+        temporary.replace(directory / TENSORS)
     write_json(directory / MANIFEST, manifest)
     return (directory / TENSORS).stat().st_size
 

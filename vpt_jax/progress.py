@@ -1,8 +1,12 @@
 """What a person sees while a run goes on; nothing when nobody is watching."""
 
+import contextlib
 import sys
+import time
+from collections.abc import Iterator
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -39,6 +43,123 @@ class Bar:
         """Steps done, loss and top-1 [%] of the running epoch, images/s."""
         text = f"loss {loss:.3f}  top-1 {top1:.1f} %  {rate:,.0f} images/s"
         self._bar.update(self._task, completed=done, description=text)
+
+
+class SweepTable:
+    """A table of a sweep's tasks that keeps itself up to date, on a terminal only.
+
+    Elsewhere a line is printed for every finished chunk of trials.
+    """
+
+    COLUMNS = ("task", "trials", "failed", "best val", "lr", "decay", "now", "left")
+
+    def __init__(self, totals: dict[str, int], console: Console | None = None):
+        self._rows = {
+            title: {"total": total, "done": {}, "now": "", "left": ""}
+            for title, total in totals.items()
+        }
+        console = console or Console(stderr=True)
+        self._live = (
+            Live(console=console, auto_refresh=False) if console.is_terminal else None
+        )
+        self._chunk = (0, 0.0)  # trials in training, and when they were started
+
+    def __enter__(self) -> "SweepTable":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._live:
+            self._live.stop()
+
+    def start(self, title: str, label: str, trials: int, epochs: int) -> None:
+        """A chunk of `trials` is about to be trained."""
+        self._chunk = trials, time.monotonic()
+        now = f"{label}: " * bool(label) + f"{trials} trials, {epochs} epochs"
+        self._rows[title]["now"] = now
+        self._show()
+
+    def update(self, title: str, share: float, rate: float) -> None:
+        """That share of the chunk is trained, at `rate` images/s."""
+        trials, started = self._chunk
+        row = self._rows[title]
+        todo = row["total"] - len(row["done"]) - share * trials
+        if share:
+            per_trial = (time.monotonic() - started) / (share * trials)
+            row["left"] = _duration(per_trial * todo)
+        head = row["now"].split(" | ")[0]
+        row["now"] = f"{head} | {100 * share:.0f} %, {rate:,.0f} images/s"
+        self._show()
+
+    def chunk_done(self, title: str, records: list[dict]) -> None:
+        """Records of a chunk, just trained."""
+        self.done(title, records)
+        if not self._live:
+            row, best = self._rows[title], self._best(title)
+            text = f"best {best['val_top1']:.1f} %" if best else "none has finished"
+            say(f"{title}: {len(row['done'])} of {row['total']} trials, {text}")
+
+    def done(self, title: str, records: list[dict]) -> None:
+        """Records of finished trials."""
+        row = self._rows[title]
+        row["done"] |= {(r["unit"], r["position"]): r for r in records}
+        row["now"] = row["left"] = ""
+        self._show()
+
+    def note(self, title: str, text: str) -> None:
+        """What is going on besides trials of the grid."""
+        self._rows[title]["now"] = text
+        self._show() if self._live else say(f"{title}: {text}")
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the terminal to another display while the block runs."""
+        if self._live:
+            self._live.stop()
+        yield
+        if self._live:
+            self._live.start()
+
+    def tested(self, title: str, result: dict) -> None:
+        """The job is over."""
+        top1, std = result["test_top1"], result["test_top1_std"]
+        text = "failed" if top1 is None else f"test {top1:.2f} %"
+        self._rows[title]["now"] = text + (f" +- {std:.2f}" if std is not None else "")
+        self._show()
+
+    def table(self) -> Table:
+        """What is shown."""
+        table = Table(*self.COLUMNS, title="sweep", title_justify="left")
+        for title, row in self._rows.items():
+            best = self._best(title)
+            failed = sum(r["status"] != "ok" for r in row["done"].values())
+            numbers = ("", "", "")
+            if best:
+                numbers = (
+                    f"{best['val_top1']:.1f} %",
+                    f"{best['lr']:g}",
+                    f"{best['weight_decay']:g}",
+                )
+            done = f"{len(row['done'])} / {row['total']}"
+            table.add_row(
+                title, done, str(failed or ""), *numbers, row["now"], row["left"]
+            )
+        return table
+
+    def _best(self, title: str) -> dict | None:
+        good = [r for r in self._rows[title]["done"].values() if r["status"] == "ok"]
+        return max(good, key=lambda r: r["val_top1"]) if good else None
+
+    def _show(self) -> None:
+        if self._live:
+            self._live.update(self.table(), refresh=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
 
 
 def say(text: str) -> None:

@@ -24,6 +24,7 @@ import jax
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
+from vpt_jax import parallel
 from vpt_jax.config import to_dict
 from vpt_jax.errors import UserError
 from vpt_jax.training.loop import Epoch
@@ -54,8 +55,11 @@ class Workdir:
         try:
             path.mkdir(parents=True, exist_ok=True)
             found = read_json(path / "config.json")
-            if found is None:
-                if any(path.iterdir()):
+            (missing,) = parallel.agree(found is None)
+            if missing:
+                # A start that was killed leaves at most a file that is not whole.
+                others = [p for p in path.iterdir() if p.suffix != ".tmp"]
+                if others and parallel.is_first():
                     raise UserError(
                         f"workdir {path} is not empty and holds no run; use another "
                         "--workdir"
@@ -66,7 +70,7 @@ class Workdir:
         if found is not None and found != wanted:
             raise UserError(
                 f"workdir {path} was made by another config, which differs in "
-                f"{_difference(found, wanted)}; use another --workdir"
+                f"{difference(found, wanted)}; use another --workdir"
             )
         write_json(path / "environment.json", environment())
 
@@ -92,12 +96,16 @@ class MetricsLog:
         """Drop what a killed run wrote after its last checkpoint."""
         kept = [line for line in self.lines() if line["epoch"] <= epochs_done]
         text = "".join(json.dumps(line) + "\n" for line in kept)
-        _write(self._path, text)
+        write_text(self._path, text)
         purge = epochs_done + 1 if epochs_done else None
-        self._writer = SummaryWriter(str(self._board), purge_step=purge)
+        self._writer = None
+        if parallel.is_first():
+            self._writer = SummaryWriter(str(self._board), purge_step=purge)
 
     def add(self, epoch: Epoch) -> None:
         """One line, and one point on each curve."""
+        if self._writer is None:
+            return
         line = {
             "epoch": epoch.epoch,
             "trial": epoch.trial,
@@ -115,13 +123,18 @@ class MetricsLog:
 
     def lines(self) -> list[dict]:
         """All whole lines; a line that a kill cut short is left out."""
-        if not self._path.exists():
-            return []
-        return list(_parse(self._path.read_text().splitlines()))
+        return read_lines(self._path) if self._path.exists() else []
 
     def close(self) -> None:
-        """Flush TensorBoard's events."""
-        self._writer.close()
+        """Flush TensorBoard's events; the lines are there for every process."""
+        if self._writer is not None:
+            self._writer.close()
+        parallel.wait()
+
+
+def read_lines(path: pathlib.Path) -> list[dict]:
+    """The whole lines of a metrics.jsonl."""
+    return list(_parse(path.read_text().splitlines()))
 
 
 def _parse(lines: Iterable[str]) -> Iterable[dict]:
@@ -134,7 +147,7 @@ def _parse(lines: Iterable[str]) -> Iterable[dict]:
 
 def write_json(path: pathlib.Path, content: dict) -> None:
     """Write whole or not at all."""
-    _write(path, json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: pathlib.Path) -> dict | None:
@@ -167,20 +180,23 @@ def environment() -> dict:
     }
 
 
-def _write(path: pathlib.Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Write whole or not at all; of several processes, the first."""
+    if parallel.is_first():
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    parallel.wait()
 
 
-def _difference(a: dict, b: dict, prefix: str = "") -> str:
-    """'epochs (100, now 50), optim.lr (...)'."""
+def difference(a: dict, b: dict, prefix: str = "") -> str:
+    """Where two configurations differ: 'epochs (100, now 50), optim.lr (...)'."""
     parts = []
     for key in sorted(a.keys() | b.keys()):
         old, new = a.get(key), b.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
             if old != new:
-                parts.append(_difference(old, new, f"{prefix}{key}."))
+                parts.append(difference(old, new, f"{prefix}{key}."))
         elif old != new:
             parts.append(f"{prefix}{key} ({old}, now {new})")
     return ", ".join(parts)

@@ -39,6 +39,16 @@ def test_loss_counts_only_the_rows_of_the_mask():
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
+def test_an_ensemble_averages_probabilities():
+    """Two unsure trials that are right outvote a sure one that is wrong, or not."""
+    right, sure, unsure = [0.0, 1.0], [3.0, 0.0], [0.5, 0.0]
+    labels = np.array([1, 1])
+    logits = np.array([[right, right], [right, right], [unsure, sure]])
+    assert metrics.ensemble(logits, labels) == 100
+    assert metrics.ensemble(logits[1:], labels) == 50
+    assert metrics.ensemble(1e3 + logits, labels) == 100
+
+
 def test_a_class_s_weight_multiplies_its_loss():
     logits = jnp.array([[2.0, 0.0], [0.0, 1.0]])
     weights = np.float32([3.0, 0.5])

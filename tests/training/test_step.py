@@ -1,6 +1,8 @@
 """The compiled training program: chunks, trials, batches, failures, devices."""
 
 import os
+import re
+import socket
 import subprocess
 import sys
 
@@ -11,8 +13,13 @@ import pytest
 from flax import nnx
 from training import tiny
 
+from vpt_jax.backbones.vit import ViTConfig
+from vpt_jax.methods import METHODS
 from vpt_jax.training import losses, step
 from vpt_jax.types import count, flatten
+
+WITH_LENGTH = ("prompt", "prompt_pixel", "prompt_below", "gated", "vfpt")
+WIDE = ViTConfig(patch=32, width=8, depth=1, heads=2, mlp_dim=16, image_size=64)
 
 
 def assert_same(a, b, atol=0.0):
@@ -27,15 +34,20 @@ def test_any_division_into_chunks_gives_the_same_bits():
     assert_same(tiny.run(setup, hyper, [1, 2, 5, 9]), whole)
 
 
-def test_trials_at_once_equal_single_runs_in_float64():
+@pytest.mark.parametrize("method", METHODS)
+def test_trials_at_once_equal_single_runs_in_float64(method):
+    options = {"length": 2} if method in WITH_LENGTH else {}
+    shape = WIDE if method == "sidetune" else tiny.CONFIG
     with jax.enable_x64(True):
-        setup = tiny.make_setup(dtype=jnp.float64)
+        setup = tiny.make_setup(method, options, jnp.float64, shape)
         lr, decay, seed = [0.1, 0.02], [0.0, 1e-2], [3, 4]
-        both = tiny.run(setup, tiny.make_hyper(lr, decay, seed), [9])
+        both = tiny.run(setup, tiny.make_hyper(lr, decay, seed), [5])
         for t in range(2):
             hyper = tiny.make_hyper(lr[t : t + 1], decay[t : t + 1], seed[t : t + 1])
-            one = tiny.run(setup, hyper, [9])
+            one = tiny.run(setup, hyper, [5])
             assert_same(jax.tree.map(lambda x, t=t: x[t : t + 1], both), one, 1e-10)
+        trained = jax.tree.leaves(both.trainable)
+        assert trained and {x.dtype for x in trained} == {np.dtype("float64")}
 
 
 def test_steps_equal_a_plain_loop():
@@ -135,6 +147,20 @@ def test_bfloat16_trains_float32_tensors():
     np.testing.assert_allclose(state.loss, exact.loss, rtol=0.05)
 
 
+def start_with_devices(program, count, more):
+    """A fresh process with so many CPU devices."""
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "JAX_PLATFORMS": "cpu",
+    }
+    return subprocess.Popen([sys.executable, "-c", program], env=environment | more)
+
+
+def run_with_devices(program, count):
+    assert start_with_devices(program, count, {}).wait() == 0
+
+
 @pytest.mark.parametrize("trials", [1, 4])
 def test_eight_devices_equal_one(trials, tmp_path):
     """The batch of one trial over 4 devices; 4 trials over 4 times 2 devices."""
@@ -147,18 +173,87 @@ state = tiny.run(tiny.make_setup(), hyper, [9])
 assert jax.device_count() == 8
 np.savez({str(tmp_path / "state.npz")!r}, *jax.tree.leaves(state))
 """
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "JAX_PLATFORMS": "cpu",
-    }
-    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    run_with_devices(program, 8)
     seeds = list(range(trials))
     hyper = tiny.make_hyper([0.1] * trials, [1e-3] * trials, seeds)
     one = jax.tree.leaves(tiny.run(tiny.make_setup(), hyper, [9]))
     with np.load(tmp_path / "state.npz") as file:
         for name, leaf in zip(file.files, one, strict=True):
             np.testing.assert_allclose(file[name], leaf, rtol=0, atol=1e-5)
+
+
+# Devices 0 and 1, 2 and 3, ...: the forms in which XLA writes the axis `data` of 4 x 2.
+PAIRS = re.compile(
+    r"\{\{0,1\},\{2,3\},\{4,5\},\{6,7\}\}|\[4,2\]<=\[8\]"
+    r"|mesh\['axis_0'=4,'axis_1'=2[^]]*\] \{'axis_1'\}"
+    r"|mesh\['axis_0'=2,'axis_1'=4\], device_ids=\(\[4,2\]T\(1,0\)\) \{'axis_0'\}"
+)
+
+
+def test_no_device_waits_for_another_trial(tmp_path):
+    """The compiled step: no collective over `trial`; over `data`, pairs of devices."""
+    program = f"""
+import jax, jax.numpy as jnp
+from training import tiny
+from vpt_jax import parallel
+from vpt_jax.training import step
+setup = tiny.make_setup()
+for trials in (8, 4):
+    mesh = parallel.make_mesh(trials, setup.batch_size)
+    assert dict(mesh.shape) == {{"trial": trials, "data": 8 // trials}}
+    hyper = tiny.make_hyper([0.1] * trials, [0.0] * trials, list(range(trials)))
+    hyper = jax.device_put(hyper, parallel.over_trials(mesh))
+    copies = parallel.replicated(mesh)
+    images, labels = jax.device_put(tiny.make_data(), copies)
+    frozen = jax.device_put(setup.parts[2], copies)
+    state = step.make_init(setup, mesh)(setup.pretrained.params, hyper)
+    arguments = state, frozen, images, labels, hyper, jnp.int32(0), jnp.int32(9)
+    program = step.compile_chunk(setup, mesh, "all", *arguments)
+    open({str(tmp_path)!r} + f"/{{trials}}.hlo", "w").write(program.as_text())
+"""
+    run_with_devices(program, 8)
+    collective = re.compile(
+        r" (?:all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)"
+        r"(?:-start)?\(.*"
+    )
+    apart = (tmp_path / "8.hlo").read_text()
+    assert "while" in apart and not collective.findall(apart)
+    both = collective.findall((tmp_path / "4.hlo").read_text())
+    assert both
+    for line in both:
+        assert PAIRS.search(line), line
+
+
+def test_two_processes_equal_one(tmp_path):
+    """Over loopback; the trials of one process each, then the batch of one trial."""
+    program = f"""
+import jax, numpy as np
+from training import tiny
+from vpt_jax import parallel
+parallel.join()
+assert (jax.process_count(), jax.device_count()) == (2, 2)
+for trials in (2, 1):
+    hyper = tiny.make_hyper([0.1] * trials, [1e-3] * trials, list(range(trials)))
+    state = tiny.run(tiny.make_setup(), hyper, [9])
+    if jax.process_index() == 0:
+        np.savez({str(tmp_path)!r} + f"/{{trials}}.npz", *jax.tree.leaves(state))
+"""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    where = {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": "2"}
+    both = [
+        start_with_devices(program, 1, where | {"JAX_PROCESS_ID": str(n)})
+        for n in range(2)
+    ]
+    assert [process.wait() for process in both] == [0, 0]
+    for trials in (2, 1):
+        seeds = list(range(trials))
+        hyper = tiny.make_hyper([0.1] * trials, [1e-3] * trials, seeds)
+        one = jax.tree.leaves(tiny.run(tiny.make_setup(), hyper, [9]))
+        with np.load(tmp_path / f"{trials}.npz") as file:
+            for name, leaf in zip(file.files, one, strict=True):
+                np.testing.assert_allclose(file[name], leaf, rtol=0, atol=1e-5)
 
 
 def test_a_step_traces_once(monkeypatch):

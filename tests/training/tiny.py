@@ -1,5 +1,7 @@
 """A complete training problem of a few thousand parameters."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,18 +17,23 @@ CONFIG = ViTConfig(patch=4, width=8, depth=2, heads=2, mlp_dim=16, image_size=8)
 NUM_EXAMPLES, BATCH, EPOCHS, CLASSES = 10, 4, 3, 3
 
 
-def make_setup(method="prompt", options=None, dtype=jnp.float32, **changes):
+def make_setup(
+    method="prompt", options=None, dtype=jnp.float32, shape=CONFIG, **changes
+):
     chosen = methods.choose(method, options or {})
-    model = backbones.FAMILIES[ViTConfig](CONFIG, rngs=nnx.Rngs(0))
+    image_size = shape.image_size
+    seen = methods.image_size(chosen, image_size)
+    shape = dataclasses.replace(shape, image_size=seen)
+    model = backbones.FAMILIES[ViTConfig](shape, rngs=nnx.Rngs(0))
     params = nnx.as_pure(nnx.state(model))
     params = jax.tree.map(lambda x: x.astype(dtype), params)
-    graphdef, _ = nnx.split(backbones.abstract(CONFIG, dtype))
+    graphdef, _ = nnx.split(backbones.abstract(shape, dtype))
     values = {
-        "pretrained": Pretrained(CONFIG, graphdef, params, "random", "random"),
+        "pretrained": Pretrained(shape, graphdef, params, "random", "random"),
         "method": chosen,
         "num_classes": CLASSES,
         "num_examples": NUM_EXAMPLES,
-        "image_size": CONFIG.image_size,
+        "image_size": image_size,
         "batch_size": BATCH,
         "epochs": EPOCHS,
         "warmup_epochs": 1,
@@ -65,4 +72,4 @@ def run(setup, hyper, stops):
     for start, stop in zip([0, *stops], stops, strict=False):
         start, stop = jnp.int32(start), jnp.int32(stop)
         state = chunk(state, frozen, images, labels, hyper, start, stop)
-    return jax.device_get(state)
+    return parallel.fetch(state)

@@ -88,6 +88,7 @@ def attach(model: Model, config: BelowConfig, rngs: nnx.Rngs) -> None:
         padding=old.padding,
         use_bias=old.bias is not None,
         dtype=old.dtype,
+        param_dtype=jnp.result_type(float),
         rngs=rngs,
     )
     edit = Channels(model, config, rngs)

@@ -30,3 +30,32 @@ def show(result: dict) -> None:
     workdir = pathlib.Path(result["workdir"])
     for name in ("result.json", "export", "figures/learning_curve.png"):
         print(workdir / name)
+
+
+def show_sweep(result: dict) -> None:
+    """Print the winner of a sweep and its scores."""
+    chosen, top1 = result["sweep"], result["test_top1"]
+    test = "-" if top1 is None else f"{top1:.2f} %"
+    if result["test_top1_std"] is not None:
+        each = (
+            "failed" if x is None else f"{x:.2f}" for x in result["test_top1_per_seed"]
+        )
+        test += f" +- {result['test_top1_std']:.2f} ({', '.join(each)})"
+    tied = f", {chosen['ties']} points tied" if chosen["ties"] > 1 else ""
+    failed = f", {chosen['failed']} failed" if chosen["failed"] else ""
+    label = f"{chosen['label']}, " if chosen["label"] else ""
+    rows = [
+        ("status", result["status"]),
+        ("test top-1", test),
+        ("validation top-1", f"{chosen['val_top1']:.2f} %{tied}"),
+        (
+            "winner",
+            f"{label}base lr {chosen['base_lr']:g} (lr {chosen['lr']:g}), weight decay "
+            f"{chosen['weight_decay']:g}",
+        ),
+        ("trials", f"{chosen['grid_trials']}{failed}"),
+        ("training of the grid", f"{chosen['grid_seconds']:.1f} s"),
+        ("tuned parameters", f"{result['trainable_params']:,}"),
+    ]
+    table(rows, f"{result['method']} on {result['task']}, {result['backbone']}")
+    print(pathlib.Path(result["workdir"]) / "result.json")

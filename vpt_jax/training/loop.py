@@ -96,10 +96,8 @@ def train(
     # ---- compile
     started = time.perf_counter()
     bounds = jnp.int32(0), jnp.int32(0)
-    chunk = step.make_chunk(setup, mesh, kind.reads)
-    chunk = chunk.lower(
-        state, frozen, source.at(first), labels, hyper, *bounds
-    ).compile()
+    arguments = state, frozen, source.at(first), labels, hyper, *bounds
+    chunk = step.compile_chunk(setup, mesh, kind.reads, *arguments)
     logits = step.make_logits(setup)
     compile_seconds = time.perf_counter() - started
 
@@ -113,8 +111,8 @@ def train(
             stop = min(done + chunk_steps, _next_val(setup, done, val, val_every))
             between = jnp.int32(done), jnp.int32(stop)
             state = chunk(state, frozen, source.at(done), labels, hyper, *between)
-            curves = jax.device_get((state.loss, state.correct, state.alive))
-            seconds = time.perf_counter() - started
+            curves = parallel.fetch((state.loss, state.correct, state.alive))
+            (seconds,) = parallel.agree(time.perf_counter() - started)
             train_seconds += seconds
             steps = stop - done
             rate = steps * setup.batch_size * len(hyper.seed) / seconds
@@ -135,10 +133,11 @@ def train(
 
             now = time.perf_counter()
             over = done == setup.num_steps or not curves[2].any()
-            if over or terminated() or now - saved_at > CHECKPOINT_SECONDS:
+            ended, waited = parallel.agree(terminated(), now - saved_at)
+            if over or ended or waited > CHECKPOINT_SECONDS:
                 checkpoints.save(done, state, train_seconds)
                 saved_at = now
-            if terminated() and not over:
+            if ended and not over:
                 checkpoints.close()
                 print(
                     f"SIGTERM after step {done}: saved; the same command continues",
@@ -159,7 +158,7 @@ def predict(
     parts = []
     for _, size, raw in inputs.batches(setup, examples):
         out = logits(state.trainable, state.stats, frozen, raw)
-        parts.append(np.asarray(out)[:, :size])
+        parts.append(parallel.fetch(out)[:, :size])
     return np.concatenate(parts, axis=1)
 
 

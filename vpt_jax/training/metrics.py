@@ -28,3 +28,12 @@ def score(
         margin = logits[:, 1] - logits[:, 0]
         result["auc"] = 100 * float(roc_auc_score(labels, margin))
     return result
+
+
+def ensemble(
+    logits: Float[np.ndarray, "T n C"], labels: Int[np.ndarray, " n"]
+) -> float:
+    """top1 of the class probabilities averaged over trials."""
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    mean = (shifted / shifted.sum(-1, keepdims=True)).mean(0)
+    return 100 * float((mean.argmax(1) == labels).mean())

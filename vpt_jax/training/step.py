@@ -80,6 +80,10 @@ class Setup:
     cached: bool = True
     scan: bool = False
     remat: bool = False
+    programs: dict = dataclasses.field(
+        init=False, default_factory=dict, compare=False, repr=False
+    )
+    """What `_once` and `compile_chunk` have made."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -143,6 +147,21 @@ def epoch_order(setup: Setup, seed, epoch) -> jax.Array:
     return jnp.pad(order, (0, fill))
 
 
+def _once(make: Callable) -> Callable:
+    """A maker of programs that makes each once for a setup: chunks of trials of the
+    same shapes compile nothing again."""
+
+    @functools.wraps(make)
+    def kept(setup: Setup, *arguments):
+        wanted = make, *arguments
+        if wanted not in setup.programs:
+            setup.programs[wanted] = make(setup, *arguments)
+        return setup.programs[wanted]
+
+    return kept
+
+
+@_once
 def make_init(setup: Setup, mesh: Mesh):
     """Compiled `init(params, hyper) -> State`."""
 
@@ -181,6 +200,7 @@ def initialise(setup: Setup, state: State, frozen: Tree, batches: Callable) -> S
     return state._replace(trainable=trainable)
 
 
+@_once
 def make_chunk(setup: Setup, mesh: Mesh, reads: Reads = "all"):
     """`chunk(state, frozen, inputs, labels, hyper, start, stop)`, to be compiled.
 
@@ -262,6 +282,17 @@ def make_chunk(setup: Setup, mesh: Mesh, reads: Reads = "all"):
     return jax.jit(chunk, donate_argnums=0, compiler_options=_compiler_options())
 
 
+def compile_chunk(setup: Setup, mesh: Mesh, reads: Reads, *arguments):
+    """`make_chunk` for arguments, or shapes with shardings, of what will be given."""
+    shapes = tuple((x.shape, str(x.dtype)) for x in jax.tree.leaves(arguments))
+    wanted = compile_chunk, mesh, reads, shapes
+    if wanted not in setup.programs:
+        chunk = make_chunk(setup, mesh, reads).lower(*arguments)
+        setup.programs[wanted] = chunk.compile()
+    return setup.programs[wanted]
+
+
+@_once
 def make_prefix(setup: Setup):
     """Compiled `prefix(frozen, raw) -> activations` of the steps before `cut`."""
     graphdef, trainable, _, stats = setup.parts
@@ -274,6 +305,7 @@ def make_prefix(setup: Setup):
     return jax.jit(prefix)
 
 
+@_once
 def make_logits(setup: Setup):
     """Compiled `logits(trainable, stats, frozen, raw) -> (T, B, C)`, inference."""
     graphdef, _, _, _ = setup.parts

@@ -1,0 +1,61 @@
+"""What the figures of the network itself show is what the network computes."""
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from training import tiny
+
+from vpt_jax import api, parallel
+from vpt_jax.data.examples import Examples
+from vpt_jax.reports import seen
+from vpt_jax.training import step
+from vpt_jax.training.step import State
+
+
+def tuned_of(method, **options):
+    setup = tiny.make_setup(method, options)
+    hyper = tiny.make_hyper([0.1], [0.0], [1])
+    mesh = parallel.make_mesh(1, tiny.BATCH)
+    state = step.make_init(setup, mesh)(setup.pretrained.params, hyper)
+    state = State(state.trainable, state.stats, None, None, None, None)
+    return api.TunedModel(setup, state, ("a", "b", "c"), {})
+
+
+def examples_of(count):
+    images, labels = tiny.make_data()
+    ids = [str(n) for n in range(count)]
+    return Examples.from_images(list(np.asarray(images)[:count]), labels[:count], ids)
+
+
+def test_the_head_makes_the_logits_of_the_features():
+    tuned, examples = tuned_of("prompt", length=2), examples_of(6)
+    head = tuned.state.trainable["head"]
+    kernel, bias = np.asarray(head["kernel"][0]), np.asarray(head["bias"][0])
+    logits = seen.features(tuned, examples) @ kernel + bias
+    np.testing.assert_allclose(logits, tuned.logits(examples), atol=1e-5)
+
+
+def test_attention_of_prompts():
+    """Rows of the last block's softmax: of CLS and two prompts, over four patches."""
+    tuned = tuned_of("prompt", length=2)
+    found = np.asarray(seen.prompt_attention(tuned, examples_of(3)))
+    assert found.shape == (4, 3, 4)  # the last image fills up the batch
+    assert (found > 0).all() and (found.sum(-1) < 1).all()
+    # ---- uniform weights where all keys are equal: 4 of 7 tokens are patches
+    graphdef, _, frozen, _ = tuned.setup.parts
+    trainable, stats = seen._one(tuned)
+    model = nnx.merge(graphdef, trainable, frozen, stats)
+    kernel = model.backbone.blocks[-1].attn.key.kernel
+    kernel[...] = jnp.zeros_like(kernel[...])
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 3)))
+    weights = seen.attention_of_prompts(model, images.astype(jnp.float32))
+    np.testing.assert_allclose(weights, np.full((2, 3, 4), 1 / 7), atol=1e-6)
+    assert seen.prompt_attention(tuned_of("linear"), examples_of(3)) is None
+
+
+def test_both_figures_are_drawn(tmp_path):
+    tuned, examples = tuned_of("prompt", length=2), examples_of(9)
+    seen.tsne(seen.features(tuned, examples), examples.labels, "t", tmp_path / "t.png")
+    weights = seen.prompt_attention(tuned, examples)
+    seen.attention_maps(tuned, examples, weights, "a", tmp_path / "a.png")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "t.png"}

@@ -1,0 +1,191 @@
+"""Figures that need the tuned network itself: its features and its attention.
+
+t-SNE of the features before the head is the paper's figure 9 (there the CLS token);
+the attention of prompts shows which patches they read in the last block.
+"""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+from matplotlib import pyplot as plt
+from sklearn.manifold import TSNE
+
+from vpt_jax import api, data
+from vpt_jax.data import preprocess
+from vpt_jax.data.examples import Examples
+from vpt_jax.errors import UserError
+from vpt_jax.model import Context, Model
+from vpt_jax.progress import say
+from vpt_jax.reports.collect import Run
+from vpt_jax.reports.figures import Figure, file_name, save, subplots
+from vpt_jax.training import inputs, step
+
+IMAGES = 4  # of the figure of attention
+PROMPTS = 3  # that are shown one by one
+
+
+def draw_all(runs: list[Run], folder: pathlib.Path, num_images: int) -> list[Figure]:
+    """Both figures of every run that is still there to be loaded."""
+    drawn = []
+    for run in runs:
+        try:
+            tuned, examples = _load(run, num_images)
+        except UserError as error:
+            say(f"no features of {run.path}: {error}")
+            continue
+        parts = (run.backbone, run.method, run.variant, run.task)
+        name = "_".join(map(file_name, parts))
+        who = f"{run.method} {run.variant}".strip() + f" on {run.task}"
+        figure = Figure(f"t-SNE of test features, {who}", folder / f"tsne_{name}.png")
+        tsne(features(tuned, examples), examples.labels, figure.title, figure.path)
+        drawn.append(figure)
+        found = prompt_attention(tuned, examples)
+        if found is not None:
+            title = f"Attention in the last block, {who}"
+            figure = Figure(title, folder / f"attention_{name}.png")
+            attention_maps(tuned, examples, found, title, figure.path)
+            drawn.append(figure)
+    return drawn
+
+
+def features(tuned: api.TunedModel, examples: Examples) -> Float[np.ndarray, "n D"]:
+    """What the head sees, for every image."""
+
+    @jax.jit
+    def run(trainable, stats, frozen, raw):
+        model = nnx.merge(tuned.setup.parts[0], trainable, frozen, stats)
+        images = step.prepare(tuned.setup, raw)
+        return model.prefix(images, model.num_steps - 1)
+
+    trainable, stats = _one(tuned)
+    frozen = tuned.setup.parts[2]
+    return np.concatenate(
+        [
+            np.asarray(run(trainable, stats, frozen, raw))[:count]
+            for _, count, raw in inputs.batches(tuned.setup, examples)
+        ]
+    )
+
+
+def prompt_attention(
+    tuned: api.TunedModel, examples: Examples
+) -> Float[Array, "B Q N"] | None:
+    """Weights of [CLS, P prompts] over the N patches in the last block, mean of heads.
+
+    Returns:
+        None where the network has no prompts in its last block, or no such attention.
+    """
+    trainable, stats = _one(tuned)
+    graphdef, _, frozen, _ = tuned.setup.parts
+    model = nnx.merge(graphdef, trainable, frozen, stats)
+    raw = next(inputs.batches(tuned.setup, examples))[2][:IMAGES]
+    images = step.prepare(tuned.setup, jnp.asarray(raw))
+    return attention_of_prompts(model, images)
+
+
+def attention_of_prompts(model: Model, images: Float[Array, "B h w 3"]):
+    """See `prompt_attention`."""
+    blocks = model.backbone.blocks
+    attention = getattr(blocks[-1], "attn", None)
+    if not hasattr(attention, "query"):
+        return None
+    plain = model.prefix(images, 1)
+    tokens = model.prefix(images, len(blocks))
+    context = Context(model.backbone, None, False)
+    for edit in model.edits.values():
+        tokens = edit.before_block(len(blocks) - 1, tokens, context)
+    added = tokens.shape[1] - plain.shape[1]
+    first = model.backbone.num_prefix
+    if added <= 0 or first < 1:
+        return None
+    x = blocks[-1].norm1(tokens)
+    asking = x[:, : first + added]
+    query, key = (
+        y.reshape(*y.shape[:2], attention.heads, -1)
+        for y in (attention.query(asking), attention.key(x))
+    )
+    scores = jnp.einsum("bnhk,bmhk->bhnm", query, key) * query.shape[-1] ** -0.5
+    weights = jax.nn.softmax(scores.astype(jnp.float32)).mean(1)
+    # One row for CLS (the first of the prefix), one for each prompt.
+    rows = jnp.concatenate([weights[:, :1], weights[:, first:]], axis=1)
+    return rows[:, :, first + added :]
+
+
+def tsne(
+    vectors: Float[np.ndarray, "n D"],
+    labels: np.ndarray,
+    title: str,
+    path: pathlib.Path,
+) -> None:
+    """The features in two dimensions, coloured by class."""
+    perplexity = min(30, max(2, len(vectors) // 4))
+    flat = TSNE(perplexity=perplexity, random_state=0).fit_transform(vectors)
+    classes = np.unique(labels)
+    few = len(classes) <= 10
+    colours = plt.get_cmap("tab10" if few else "nipy_spectral")
+    figure, axis = subplots(figsize=(6.4, 5.2))
+    for k, label in enumerate(classes):
+        own = flat[labels == label]
+        colour = colours(k if few else k / len(classes))
+        axis.scatter(*own.T, s=12, color=colour, label=str(label), linewidths=0)
+    if few:
+        axis.legend(
+            title="class", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5)
+        )
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.set_xlabel(f"{len(vectors)} test images, {len(classes)} classes")
+    save(figure, title, path)
+
+
+def attention_maps(
+    tuned: api.TunedModel,
+    examples: Examples,
+    weights: Float[Array, "B Q N"],
+    title: str,
+    path: pathlib.Path,
+) -> None:
+    """A row per image: it, and where CLS, all prompts and single ones look."""
+    weights = np.asarray(weights)
+    side = int(weights.shape[-1] ** 0.5)
+    prompts = weights[:, 1:]
+    count = min(PROMPTS, prompts.shape[1])
+    columns = {"CLS": weights[:, 0], "mean of prompts": prompts.mean(1)}
+    columns |= {f"prompt {k + 1}": prompts[:, k] for k in range(count)}
+    rows = min(len(weights), len(examples))
+    figure, axes = subplots(
+        *(rows, 1 + len(columns)),
+        figsize=(1.75 * (1 + len(columns)), 1.75 * rows + 0.8),
+        squeeze=False,
+    )
+    size = tuned.setup.image_size
+    for row in range(rows):
+        image = preprocess.resize_host(examples.images[row], size) / 255
+        axes[row, 0].imshow(np.clip(image, 0, 1))
+        for column, maps in enumerate(columns.values(), start=1):
+            one = maps[row].reshape(side, side)
+            axis = axes[row, column]
+            axis.imshow(np.clip(image, 0, 1).mean(-1), cmap="gray", alpha=0.9)
+            extent = (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
+            axis.imshow(one, cmap="inferno", alpha=0.65, extent=extent)
+    for column, name in enumerate(("image", *columns)):
+        axes[0, column].set_title(name, fontsize=9)
+    for axis in axes.flat:
+        axis.axis("off")
+    save(figure, title, path)
+
+
+def _one(tuned: api.TunedModel):
+    return jax.tree.map(lambda x: x[0], (tuned.state.trainable, tuned.state.stats))
+
+
+def _load(run: Run, num_images: int):
+    final = run.path / "final"
+    tuned = api.load(final if final.is_dir() else run.path)
+    config = tuned.manifest["config"]
+    task = data.get_task(config["task"], config["data"]["dir"])
+    return tuned, task.load("test", config["data"]["dir"], limit=num_images)

@@ -1,0 +1,284 @@
+"""A sweep as data: jobs, their units, and the trials of each, all fixed beforehand.
+
+job    one task (and variant) with one winner and one result, a folder
+unit   the trials that one compiled program trains: same method options, optimizer
+       and batch size; learning rate, weight decay and seed differ
+chunk  T trials of a unit, trained at once: the unit of work that is done or not
+"""
+
+import dataclasses
+import itertools
+import json
+import math
+
+from ml_collections import ConfigDict
+
+from vpt_jax import config as configs
+from vpt_jax import data, methods
+from vpt_jax.errors import UserError
+from vpt_jax.sweeps import grids
+from vpt_jax.sweeps.selection import Selection
+
+TRACED = ("lr", "base_lr", "weight_decay")  # of config.optim: may differ in a unit
+MIN_RUNG_EPOCHS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One winner to be found.
+
+    Attributes:
+        name: Of its folder below the workdir; '' for the workdir itself.
+        config: With a single task and without variants; not resolved.
+        variant: Label of its variant; '' without variants.
+        position: Of the variant among all.
+    """
+
+    name: str
+    config: ConfigDict
+    variant: str = ""
+    position: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One run of the grid.
+
+    Attributes:
+        lr: Scaled by batch / 256.
+        base_lr: As the grid names it.
+        weight_decay, seed: Of the run.
+    """
+
+    lr: float
+    base_lr: float
+    weight_decay: float
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """Trials that share a compiled program.
+
+    Attributes:
+        name: Of its folder.
+        label: What sets it apart from the job's other units, such as 'length=5'.
+        config: Resolved; its lr and weight decay are those of the first trial.
+        trials: In the order of the grid.
+    """
+
+    name: str
+    label: str
+    config: ConfigDict
+    trials: tuple[Trial, ...]
+
+    def as_json(self) -> dict:
+        """For the plan file."""
+        return {
+            "unit": self.name,
+            "label": self.label,
+            "trials": [dataclasses.asdict(trial) for trial in self.trials],
+        }
+
+
+def jobs(config: ConfigDict) -> list[Job]:
+    """Every task of `config.task` (a name or a group) with every variant."""
+    tasks = data.task_names(config.task)
+    variants = [_variant(text) for text in config.sweep.variants] or [("", {})]
+    labels = [label for label, _ in variants]
+    if len(set(labels)) < len(labels):
+        raise UserError(f"sweep.variants repeats a label: {', '.join(labels)}")
+    result = []
+    for task, (position, (label, changes)) in itertools.product(
+        tasks, enumerate(variants)
+    ):
+        own = ConfigDict(config.copy_and_resolve_references())
+        own.task, own.sweep.variants = task, ()
+        for key, value in changes.items():
+            change(own, key, value)
+        parts = [task] * (len(tasks) > 1) + [_folder(label)] * bool(label)
+        result.append(Job("/".join(parts), own, label, position))
+    return result
+
+
+def units(config: ConfigDict) -> list[Unit]:
+    """The grid of a job, apart by what needs a compiled program of its own."""
+    sweep = config.sweep
+    resolved = configs.resolve(config)
+    choices = methods.choose(resolved.method.name, _options(resolved))
+    group = data.get_task(config.task, config.data.dir).group
+    backbone = resolved.backbone.name
+    name = sweep.grid or grids.default(choices, backbone, group)
+    base_lrs = tuple(sweep.base_lrs) or grids.learning_rates(name)
+    decays = tuple(sweep.weight_decays) or grids.WEIGHT_DECAYS
+    for key, values in (("base_lrs", base_lrs), ("weight_decays", decays)):
+        bad = [x for x in values if not 0 <= x < math.inf]
+        if bad or len(set(values)) < len(values):
+            raise UserError(f"sweep.{key} {values}: finite, at least 0, none twice")
+
+    over = sweep.over
+    if over == "paper":
+        over = grids.static_axes(choices, backbone)
+    result = []
+    for label, changes in _combinations(over):
+        alike: dict[str, list] = {}
+        for base_lr, decay in itertools.product(base_lrs, decays):
+            point = _at(config, changes, float(base_lr), float(decay))
+            trials = [
+                Trial(point.optim.lr, float(base_lr), float(decay), seed)
+                for seed in point.seeds
+            ]
+            alike.setdefault(_static(point), [point]).extend(trials)
+        for point, *trials in alike.values():
+            apart = f"optimizer={point.optim.name}" if len(alike) > 1 else ""
+            full = " ".join(part for part in (label, apart) if part)
+            result.append(Unit(f"{len(result):02d}", full, point, tuple(trials)))
+    return result
+
+
+def rungs(epochs: int, halving: int, num_trials: int) -> list[tuple[int, int]]:
+    """(epochs, trials) of each round of successive halving; one round without it."""
+    if halving and (not isinstance(halving, int) or halving < 2):
+        raise UserError(f"sweep.halving {halving} must be 0 (off), 2 or more")
+    result = [(epochs, num_trials)]
+    if not halving:
+        return result
+    rounds = 0
+    while (
+        num_trials > halving ** (rounds + 1)
+        and epochs // halving ** (rounds + 1) >= MIN_RUNG_EPOCHS
+    ):
+        rounds += 1
+    return [
+        (epochs // halving ** (rounds - k), math.ceil(num_trials / halving**k))
+        for k in range(rounds + 1)
+    ]
+
+
+def chunk_size(num_trials: int, fitting: int, devices: int) -> int:
+    """Trials of a chunk: at most as many as fit, in chunks of about the same size.
+
+    A multiple of the devices where there are enough trials, so that none is idle.
+    """
+    unit = devices if min(num_trials, fitting) >= devices else 1
+    fitting = fitting // unit * unit
+    return _ceil(_ceil(num_trials, _ceil(num_trials, fitting)), unit) * unit
+
+
+def chunks(positions: list[int], size: int) -> list[list[int]]:
+    """Positions in chunks, the last one possibly smaller."""
+    return [positions[k : k + size] for k in range(0, len(positions), size)]
+
+
+def shard(text: str) -> tuple[int, int]:
+    """(i, n) of 'i/n'."""
+    i, slash, n = str(text).partition("/")
+    if not (slash and i.isdigit() and n.isdigit() and int(i) < int(n)):
+        raise UserError(
+            f"sweep.shard {text!r} must be i/n with i from 0 to n - 1, such as 0/4"
+        )
+    return int(i), int(n)
+
+
+def described(config: ConfigDict) -> dict:
+    """What a job's folder belongs to: its configuration but for who runs it where."""
+    content = json.loads(json.dumps(configs.to_dict(config)))
+    del content["sweep"]["shard"], content["sweep"]["trials"], content["cache"]
+    del content["data"]["dir"]
+    return content
+
+
+def final_config(
+    config: ConfigDict, chosen: Selection, seeds: tuple[int, ...], group: str
+) -> ConfigDict:
+    """The winner's runs, from its unit's resolved configuration."""
+    final = ConfigDict(config.copy_and_resolve_references())
+    final.optim.lr, final.optim.base_lr = chosen.lr, None
+    final.optim.weight_decay = chosen.weight_decay
+    final.seeds, final.sweep = seeds, configs.base(final.task).sweep
+    # FGVC has a training split of its own; VTAB retrains on all 1,000 images.
+    final.data.split = "train800" if group == "fgvc" else "train800val200"
+    return final
+
+
+def change(config: ConfigDict, key: str, value) -> None:
+    """Set 'method.length' and the like.
+
+    Raises:
+        UserError: No such key, or a value of another type.
+    """
+    *groups, name = key.split(".")
+    place = config
+    for group in groups:
+        place = place[group] if group in place else ConfigDict()
+    if name not in place:
+        raise UserError(f"sweep changes {key!r}, which is no key of the configuration")
+    try:
+        place[name] = value
+    except TypeError as error:
+        raise UserError(f"sweep sets {key}={value!r}: {error}") from error
+
+
+def _at(config: ConfigDict, changes: dict, base_lr: float, decay: float) -> ConfigDict:
+    own = ConfigDict(config.copy_and_resolve_references())
+    own.optim.lr, own.optim.base_lr, own.optim.weight_decay = None, base_lr, decay
+    for key, value in changes.items():
+        change(own, f"method.{key}", value)
+    return configs.resolve(own)
+
+
+def _static(config: ConfigDict) -> str:
+    """Equal for configurations that one compiled program serves."""
+    content = configs.to_dict(config)
+    for key in TRACED:
+        del content["optim"][key]
+    return json.dumps(content, sort_keys=True)
+
+
+def _options(config: ConfigDict) -> dict:
+    return {k: v for k, v in config.method.items() if k != "name"}
+
+
+def _combinations(over: str) -> list[tuple[str, dict]]:
+    """'length=1,5; dropout=0' to every choice with its label."""
+    axes = []
+    for axis in filter(None, map(str.strip, over.split(";"))):
+        key, equals, values = axis.partition("=")
+        if not (key and equals and values):
+            raise UserError(
+                f"sweep.over {over!r} is not of the form 'option=value,value; ...'"
+            )
+        axes.append([(key.strip(), value.strip()) for value in values.split(",")])
+    return [
+        (" ".join("=".join(pair) for pair in chosen), {k: _value(v) for k, v in chosen})
+        for chosen in itertools.product(*axes)
+    ]
+
+
+def _variant(text: str) -> tuple[str, dict]:
+    """'shallow: method.name=vpt_shallow method.length=5' to (label, changes)."""
+    label, colon, rest = text.partition(":")
+    pairs = [word.partition("=") for word in rest.split()]
+    if not (label and colon and all(key and equals for key, equals, _ in pairs)):
+        raise UserError(
+            f"sweep.variants: {text!r} is not of the form 'label: key=value key=value'"
+        )
+    return label.strip(), {key: _value(value) for key, _, value in pairs}
+
+
+def _ceil(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _folder(label: str) -> str:
+    """'deep = 5' to 'deep-5': no blanks in paths."""
+    kept = "".join(c if c.isalnum() or c in "-._" else " " for c in label)
+    return "-".join(kept.split())
+
+
+def _value(text: str):
+    """A number or a truth value where it is one, else the text."""
+    try:
+        return json.loads(text.lower())
+    except json.JSONDecodeError:
+        return text

@@ -1,0 +1,192 @@
+"""`sweep`: every job of a configuration to its winner and result, or as far as others
+leave it to this process. A killed sweep continues with the same command."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+
+from ml_collections import ConfigDict
+
+from vpt_jax import api, data
+from vpt_jax import config as configs
+from vpt_jax.checkpoints import Pretrained
+from vpt_jax.errors import UserError
+from vpt_jax.progress import SweepTable, say
+from vpt_jax.sweeps import plan
+from vpt_jax.sweeps.records import Busy, Folder, locked
+from vpt_jax.sweeps.selection import Selection, TuningImages, select
+from vpt_jax.sweeps.unit import UnitRun
+from vpt_jax.workdir import environment, read_json, write_json
+
+
+def sweep(config: ConfigDict, workdir: str | pathlib.Path | None = None) -> list[dict]:
+    """Run the protocol for every task and variant of a configuration.
+
+    Args:
+        config: From `config.base` or a file of `configs/`; `config.sweep` says what is
+            tried. The task may be a group.
+        workdir: Where all is written; None: `runs/sweep-<config>-<hash>`.
+
+    Returns:
+        The content of each result.json, with 'workdir' added; without the jobs that
+        wait for other shards, or whose data is missing.
+
+    Raises:
+        UserError: The configuration or folder cannot be used; no job could be run.
+    """
+    index, parts = plan.shard(config.sweep.shard)
+    root = pathlib.Path(workdir) if workdir else default_path(config)
+    jobs = [JobRun(job, root / job.name) for job in plan.jobs(config)]
+    backbones = Backbones()
+    numbered = [(job, unit) for job in jobs for unit in job.units]
+    mine = [pair for n, pair in enumerate(numbered) if n % parts == index]
+    problems: dict[str, UserError] = {}
+    with SweepTable({j.title: len(j.trials) for j in jobs}) as table:
+        for job, unit in mine:
+            if job.title in problems or job.result is not None:
+                continue
+            try:
+                job.run(unit, backbones, table)
+                job.finish(backbones, table)
+            except UserError as error:
+                if len(jobs) == 1 or isinstance(error, Busy):
+                    raise
+                problems[job.title] = error
+                say(f"error: {job.title}: {error}")  # the others may still be run
+        for job in jobs:
+            if job.title not in problems:
+                job.finish(backbones, table)  # a run that was killed left it to us
+    waiting = [j.title for j in jobs if j.title not in problems and j.result is None]
+    if waiting:
+        say(
+            f"{', '.join(waiting)}: the trials of other shards are not all done; the "
+            "shard that finishes last chooses the winner"
+        )
+    results = [j.result | {"workdir": str(j.folder.path)} for j in jobs if j.result]
+    if problems and not results and not waiting:
+        raise next(iter(problems.values()))
+    return results
+
+
+def default_path(config: ConfigDict) -> pathlib.Path:
+    """runs/sweep-<task>-<method>-<backbone>-<hash of what is tried>."""
+    content = configs.to_dict(config)
+    del content["sweep"]["shard"]
+    text = json.dumps(content, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    task = config.task.replace("/", "_").replace(":", "_")
+    parts = ("sweep", task, config.method.name, config.backbone.name, digest)
+    return pathlib.Path("runs") / "-".join(parts)
+
+
+class Backbones:
+    """The backbone that was used last: one copy for all tasks."""
+
+    def __init__(self):
+        self._key, self._pretrained = None, None
+
+    def get(self, config: ConfigDict) -> Pretrained:
+        """That of a resolved configuration."""
+        key = (
+            *(config.backbone.name, config.backbone.checkpoint, config.backbone.dtype),
+            *(config.precision, config.image_size, config.method.get("padding")),
+        )
+        if key != self._key:
+            self._pretrained = None  # before the next one takes memory
+            self._pretrained, self._key = api.load_backbone(config), key
+        return self._pretrained
+
+
+class JobRun:
+    """A job in its folder."""
+
+    def __init__(self, job: plan.Job, path: pathlib.Path):
+        self.job = job
+        self.task = data.get_task(job.config.task, job.config.data.dir)
+        units = plan.units(job.config)
+        self.title = job.name or job.config.task
+        self.folder = Folder(
+            path,
+            {
+                "config": plan.described(job.config),
+                "units": [unit.as_json() for unit in units],
+                "seeds": list(job.config.sweep.seeds),
+            },
+        )
+        self.units = [UnitRun(unit, self.folder, self.title) for unit in units]
+        self._images: TuningImages | None = None
+
+    @property
+    def trials(self) -> list[plan.Trial]:
+        """Of all units."""
+        return [trial for of_unit in self.units for trial in of_unit.unit.trials]
+
+    @property
+    def result(self) -> dict | None:
+        """Of the finished job."""
+        return read_json(self.folder.path / "result.json")
+
+    def run(self, unit: UnitRun, backbones: Backbones, table: SweepTable) -> None:
+        """Train what is missing of a unit."""
+        if unit.records() is None:
+            pretrained = backbones.get(unit.unit.config)
+            unit.train(self.job.config, self._tuning_images(), pretrained, table)
+        table.done(self.title, unit.records())
+
+    def finish(self, backbones: Backbones, table: SweepTable) -> None:
+        """Choose the winner and test it, if every unit is complete."""
+        records = [unit.records() for unit in self.units]
+        if any(r is None for r in records) or self.result is not None:
+            return
+        chosen = select([r for of_unit in records for r in of_unit], self.title)
+        path = self.folder.path
+        try:
+            with locked(path / "final.lock"):
+                write_json(path / "selection.json", dataclasses.asdict(chosen))
+                self._test(chosen, backbones, table)
+        except Busy:
+            if plan.shard(self.job.config.sweep.shard)[1] == 1:
+                raise
+            say(f"{self.title}: another shard is testing the winner")
+
+    def _test(self, chosen: Selection, backbones: Backbones, table: SweepTable) -> None:
+        """The winner on all training images, with every seed; then the test images."""
+        config = next(u.unit for u in self.units if u.unit.name == chosen.unit).config
+        seeds = tuple(self.job.config.sweep.seeds)
+        final = plan.final_config(config, chosen, seeds, self.task.group)
+        table.note(self.title, f"winner on all images, {len(seeds)} seeds")
+        path = self.folder.path / "final"
+        with table.paused():
+            result = api.tune(final, path, backbones.get(config))
+        tried = [
+            record
+            for unit in self.units
+            for chunk in unit.chunks()
+            for record in chunk.records
+        ]
+        num_images = len(self._tuning_images().train)
+        sweep = dataclasses.asdict(chosen) | {
+            "variant": self.job.variant,
+            "variant_position": self.job.position,
+            "ablation": self.job.config.sweep.ablation,
+            "grid_trials": len(self.trials),
+            "grid_seconds": sum(record["train_seconds"] for record in tried),
+            "image_passes": num_images * sum(record["epochs"] for record in tried),
+            "full_image_passes": num_images * config.epochs * len(self.trials),
+        }
+        del result["workdir"]
+        result |= {"val_top1": chosen.val_top1, "sweep": sweep}
+        write_json(self.folder.path / "result.json", result)
+        write_json(self.folder.path / "environment.json", environment())
+        table.tested(self.title, result)
+
+    def _tuning_images(self) -> TuningImages:
+        if self._images is None:
+            config = self.job.config
+            self._images = TuningImages(
+                api.training_images(config, "train"),
+                self.task.checked("val", config.data.dir),
+                self.task.num_classes,
+            )
+        return self._images
