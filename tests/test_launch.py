@@ -46,7 +46,7 @@ def refused(command):
         (["--config.task=mnist"], ["'mnist'", "cifar100", "digits"]),
         (["--config.backbone.name=vgg"], ["'vgg'", "vit_nano", "vit_b16"]),
         (["--config.image_size=30"], ["30", "8 px"]),
-        (["--mode=fly"], ["'fly'", "train, eval, predict, doctor"]),
+        (["--mode=fly"], ["'fly'", "train, sweep, report, eval"]),
         (["--config.backbone.checkpoint=no.npz"], ["no.npz", "does not exist", "PATH"]),
     ],
 )
