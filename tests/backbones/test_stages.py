@@ -40,7 +40,8 @@ def build(config):
 )
 def test_interface(config, sizes, width):
     model = backbones.FAMILIES[type(config)](config, rngs=nnx.Rngs(0))
-    images = jax.ShapeDtypeStruct((3, config.image_size, config.image_size, 3), float)
+    size = config.image_size
+    images = jax.ShapeDtypeStruct((3, size, size, 3), jnp.float32)
     x = jax.eval_shape(model.embed, images)
     assert x.shape == (3, *sizes[0])
     for block, wanted in zip(model.steps, sizes[1:], strict=True):
