@@ -4,6 +4,7 @@ python launch.py --config configs/quickstart.py
 python launch.py --config configs/vtab.py:cifar100,vpt_deep,vit_b16 --workdir runs/a
 python launch.py --mode sweep   --config configs/vtab.py:cifar100 --workdir runs/sweep
 python launch.py --mode report  --workdir runs
+python launch.py --config ... --processes 8 (several hosts: docs/scaling.md)
 python launch.py --mode eval    --workdir runs/a
 python launch.py --mode predict --workdir runs/a --images photos/
 python launch.py --mode doctor  --config configs/vtab.py:cifar100
@@ -31,6 +32,15 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _IMAGES = flags.DEFINE_multi_string(
     "images", [], "predict: a file or folder; more may follow as plain arguments."
 )
+_PROCESSES = flags.DEFINE_integer(
+    "processes", None, "train, sweep: how many processes run this command together."
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT where process 0 listens, where nothing tells it."
+)
+_PROCESS = flags.DEFINE_integer(
+    "process", None, "The number of this process from 0, where nothing tells it."
+)
 _OUTPUT = flags.DEFINE_string(
     "output", None, "predict: a .csv or .json file (default: in the workdir)."
 )
@@ -57,7 +67,8 @@ def main(argv: list[str]) -> int:
     # That there is no TPU is no news; that there is a GPU without CUDA's jax is.
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
     try:
-        parallel.join()
+        if _MODE.value in ("train", "sweep"):
+            parallel.join(_PROCESSES.value, _COORDINATOR.value, _PROCESS.value)
         modes = train, sweep, report, evaluate, predict, doctor, prepare
         return dict(zip(MODES, modes, strict=True))[_MODE.value](argv[1:])
     except UserError as error:
@@ -71,6 +82,7 @@ def train(more: list[str]) -> int:
     if more:
         return fail(f"unknown argument {more[0]!r}; flags begin with --")
     import vpt_jax
+    from vpt_jax import parallel
     from vpt_jax.reports import summary
 
     config = need(_CONFIG.value, "--config")
@@ -78,7 +90,8 @@ def train(more: list[str]) -> int:
         count = len(config.sweep.variants)
         return fail(f"--config has {count} variants, a sweep each: use --mode sweep")
     result = vpt_jax.tune(config, _WORKDIR.value)
-    summary.show(result)
+    if parallel.is_first():
+        summary.show(result)
     return 0 if result["status"] == "ok" else 1
 
 

@@ -106,6 +106,9 @@ def one_step(backbone: str | None, scan: bool):
             precision="float32",
             scan=scan,
             remat=False,
+            method="vpt_deep",
+            part="train",
+            cache=None,
         )
         measured = train_step.measure(shape)
         kept = ("compile_seconds", "step_seconds", "peak_process_mb")

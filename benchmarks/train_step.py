@@ -1,65 +1,117 @@
-"""Time and memory of one VPT-Deep training step, through the program that trains.
+"""Time, memory and use of the device of a VPT-Deep step of the program that trains.
 
 python -m benchmarks.train_step --backbone vit_b16 --batch 8 --length 50
+python -m benchmarks.train_step --backbone vit_ti16 vit_b16 vit_l16 vit_h14 swin_b \\
+    --length 1 10 50 100 200 --batch 16 64 --part train inference
 
-Beside it stands what the public PyTorch code (KMnP/vpt, torch 2.13, float32) took for
-ViT-B/16, batch 8, P = 50, 224 px on 2 CPU cores: 2.77 to 2.95 s a step, 2,750 MB.
+Every combination runs in a process of its own, so that peaks of memory are its own.
+`flops` counts the matrix products and convolutions of the computation, which is what
+the method needs: forward and the gradients of activations, no gradients of frozen
+weights. `utilisation` is their rate over that of the fastest square matrix product
+measured in the same process and type.
 """
 
 import argparse
+import functools
+import itertools
 import json
+import math
 import resource
 import statistics
+import subprocess
+import sys
 import time
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from vpt_jax import api, data, parallel
 from vpt_jax import config as configs
-from vpt_jax.training import optim, step
+from vpt_jax.training import losses, optim, step
 
-PUBLIC = {
-    "what": "KMnP/vpt, ViT-B/16, batch 8, P = 50, 224 px, float32, 2 CPU cores",
-    "step_seconds": [2.77, 2.95],
-    "peak_process_mb": 2750,
-}
+SIDES = {"cpu": (1024, 2048), "gpu": (4096, 8192), "tpu": (4096, 8192)}
+"""Of the square matrices that set the ceiling."""
+
+GRID = ("backbone", "batch", "length", "trials", "precision", "part")
 
 
 def main() -> None:
     """Parse the arguments, measure, print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--backbone", default="vit_b16")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--length", type=int, default=50, help="prompt tokens P")
+    parser.add_argument("--backbone", nargs="+", default=["vit_b16"])
+    parser.add_argument("--batch", nargs="+", type=int, default=[8])
+    parser.add_argument("--length", nargs="+", type=int, default=[50], help="P")
+    parser.add_argument("--trials", nargs="+", type=int, default=[1])
+    parser.add_argument("--precision", nargs="+", default=[None])
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=["train"])
     parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--trials", type=int, default=1)
+    parser.add_argument("--method", default="vpt_deep", help="or full")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--precision", default=None, choices=configs.PRECISIONS)
     parser.add_argument("--scan", action="store_true", help="blocks as one loop")
     parser.add_argument("--remat", action="store_true", help="compute blocks again")
-    print(json.dumps(measure(parser.parse_args()), indent=1))
+    parser.add_argument("--cache", help="folder of a compile cache: first steps again")
+    args = parser.parse_args()
+    points = list(itertools.product(*(getattr(args, name) for name in GRID)))
+    if len(points) > 1:
+        found = [own_process(args, point) for point in points]
+    else:
+        vars(args).update(zip(GRID, points[0], strict=True))
+        found = PARTS[args.part](args)
+    print(json.dumps(found, indent=1))
 
 
-def measure(args) -> dict:
-    """Median seconds of a step after two that do not count."""
-    config = configs.base("cifar100", "vpt_deep", args.backbone)
+def own_process(args, point: tuple) -> dict:
+    """One combination."""
+    command = [sys.executable, "-m", "benchmarks.train_step"]
+    for name, value in zip(GRID, point, strict=True):
+        command += [f"--{name}", str(value)] if value is not None else []
+    for name in ("image_size", "method", "repeats", "cache"):
+        value = getattr(args, name)
+        flag = "--" + name.replace("_", "-")
+        command += [flag, str(value)] if value is not None else []
+    command += [f"--{name}" for name in ("scan", "remat") if getattr(args, name)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        shape = dict(zip(GRID, point, strict=True))
+        return {"failed": done.returncode} | shape  # its message is on stderr
+    return json.loads(done.stdout)
+
+
+def prepare(args) -> tuple:
+    """(configuration, setup, mesh, hyper-parameters, state) of a shape."""
+    if args.cache:
+        jax.config.update("jax_compilation_cache_dir", args.cache)
+    config = configs.base("cifar100", args.method, args.backbone)
     config.backbone.checkpoint = "random"
     config.backbone.scan, config.backbone.remat = args.scan, args.remat
     config.image_size, config.batch_size = args.image_size, args.batch
-    config.method.length, config.precision = args.length, args.precision
+    config.precision = args.precision
+    if args.method == "vpt_deep":
+        config.method.length = args.length
     config = configs.resolve(config)
-    task = data.get_task(config.task)
-    labels = np.zeros(args.batch, np.int32)
-    setup = api.make_setup(config, labels, task.num_classes)
+    classes = data.get_task(config.task).num_classes
+    setup = api.make_setup(config, np.zeros(args.batch, np.int32), classes)
     mesh = parallel.make_mesh(args.trials, args.batch)
     ones = jnp.ones(args.trials)
     hyper = optim.Hyper(0.1 * ones, 1e-3 * ones, jnp.arange(args.trials))
     state = step.make_init(setup, mesh)(setup.pretrained.params, hyper)
+    return config, setup, mesh, hyper, state
+
+
+def pixels(args) -> np.ndarray:
+    """A batch of images."""
     shape = (args.batch, args.image_size, args.image_size, 3)
-    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    rest = setup.parts[2], jnp.asarray(images), jnp.asarray(labels), hyper
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def measure(args) -> dict:
+    """Median seconds of a step after two that do not count."""
+    config, setup, mesh, hyper, state = prepare(args)
+    labels = jnp.zeros(args.batch, jnp.int32)
+    rest = setup.parts[2], jnp.asarray(pixels(args)), labels, hyper
     started = time.perf_counter()
     chunk = step.make_chunk(setup, mesh).lower(state, *rest, 0, 1).compile()
     compile_seconds = time.perf_counter() - started
@@ -69,11 +121,37 @@ def measure(args) -> dict:
         state = chunk(state, *rest, jnp.int32(n), jnp.int32(n + 1))
         jax.block_until_ready(state)
         seconds.append(time.perf_counter() - started)
-    median = statistics.median(seconds[2:])
+    facts = {"first_step_seconds": round(compile_seconds + seconds[0], 2)}
+    flops = args.trials * count_flops(setup, gradients=True)
+    return facts | report(args, config, seconds[2:], compile_seconds, flops, chunk)
+
+
+def infer(args) -> dict:
+    """Median seconds of the logits of a batch."""
+    config, setup, mesh, _, state = prepare(args)
+    rest = state.trainable, state.stats, setup.parts[2], jnp.asarray(pixels(args))
+    started = time.perf_counter()
+    logits = step.make_logits(setup, mesh).lower(*rest).compile()
+    compile_seconds = time.perf_counter() - started
+    seconds = timed(lambda: logits(*rest), 2 + args.repeats)[2:]
+    flops = args.trials * count_flops(setup, gradients=False)
+    return report(args, config, seconds, compile_seconds, flops, logits)
+
+
+PARTS = {"train": measure, "inference": infer}
+
+
+def report(args, config, seconds, compile_seconds, flops, program) -> dict:
+    """What one combination took."""
+    median = statistics.median(seconds)
+    peak = matmul_flops_per_second(jnp.dtype(config.precision))
+    memory = jax.local_devices()[0].memory_stats() or {}
     return {
         "device": jax.devices()[0].device_kind,
         "jax": jax.__version__,
+        "part": args.part,
         "backbone": args.backbone,
+        "method": args.method,
         "shape": {
             "trials": args.trials,
             "batch": args.batch,
@@ -83,14 +161,76 @@ def measure(args) -> dict:
         "precision": config.precision,
         "scan": args.scan,
         "remat": args.remat,
-        "step_seconds": round(median, 4),
-        "step_seconds_range": [round(min(seconds[2:]), 4), round(max(seconds[2:]), 4)],
+        "step_seconds": round(median, 5),
+        "step_seconds_range": [round(min(seconds), 5), round(max(seconds), 5)],
         "images_per_second": round(args.trials * args.batch / median, 1),
+        "gigaflops": round(flops / 1e9, 1),
+        "ceiling_teraflops_per_second": round(peak / 1e12, 3),
+        "utilisation": round(flops / median / peak, 3),
         "compile_seconds": round(compile_seconds, 2),
-        "temporaries_mb": chunk.memory_analysis().temp_size_in_bytes // 10**6,
+        "temporaries_mb": program.memory_analysis().temp_size_in_bytes // 10**6,
+        "peak_device_mb": memory.get("peak_bytes_in_use", 0) // 10**6 or None,
         "peak_process_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "public_code": PUBLIC,
     }
+
+
+def timed(run, repeats: int) -> list[float]:
+    """Seconds of each of several runs."""
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        jax.block_until_ready(run())
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+@functools.cache
+def matmul_flops_per_second(dtype) -> float:
+    """The rate of the fastest square product."""
+    best = 0.0
+    for side in SIDES[jax.default_backend()]:
+        x = jnp.ones((side, side), dtype)
+        product = jax.jit(jnp.matmul)
+        median = statistics.median(timed(lambda f=product, x=x: f(x, x), 12)[2:])
+        best = max(best, 2 * side**3 / median)
+    return best
+
+
+def count_flops(setup: step.Setup, gradients: bool) -> int:
+    """Of the products in a step of one trial, or in the logits of one."""
+    graphdef, trainable, frozen, stats = setup.parts
+    size = setup.image_size
+    images = jax.ShapeDtypeStruct((setup.batch_size, size, size, 3), jnp.float32)
+
+    def loss(trainable, frozen, images):
+        model = nnx.merge(graphdef, trainable, frozen, stats)
+        ones = jnp.ones(setup.batch_size)
+        key = jax.random.key(0)
+        logits = model.suffix(images, 0, key=key, train=True, mask=ones)
+        labels = jnp.zeros(setup.batch_size, jnp.int32)
+        return losses.cross_entropy(logits, labels, ones, setup.class_weights)
+
+    run = jax.grad(loss) if gradients else loss
+    shapes = jax.eval_shape(lambda x: x, frozen)
+    return products(jax.make_jaxpr(run)(trainable, shapes, images).jaxpr)
+
+
+def products(jaxpr) -> int:
+    """FLOPs of the matrix products and convolutions in a jaxpr."""
+    total = 0
+    for equation in jaxpr.eqns:
+        times = equation.params.get("length", 1)  # of a scan
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            total += times * products(inner)
+        out = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
+        shapes = [v.aval.shape for v in equation.invars]
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            total += 2 * out * math.prod(shapes[0][n] for n in contracted)
+        elif equation.primitive.name == "conv_general_dilated":
+            _, kernel, _ = equation.params["dimension_numbers"]
+            total += 2 * out * math.prod(shapes[1]) // shapes[1][kernel[0]]
+    return total
 
 
 if __name__ == "__main__":

@@ -178,8 +178,9 @@ def test_a_value_that_cannot_be(message, changes):
 
 
 def test_batch_statistics_are_not_computed_twice():
-    changes = {"backbone__name": "resnet50", "backbone__remat": True}
-    refused("backbone.remat=True is not possible .* resnet50", "linear", **changes)
+    for key in ("remat", "shard"):
+        changes = {"backbone__name": "resnet50", f"backbone__{key}": True}
+        refused(f"backbone.{key}=True is not possible .* resnet50", "linear", **changes)
 
 
 def test_options_of_another_method():

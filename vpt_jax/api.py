@@ -1,6 +1,7 @@
 """The Python interface: `tune` a configuration, `load` what was tuned."""
 
 import dataclasses
+import functools
 import pathlib
 import resource
 import sys
@@ -64,6 +65,7 @@ def tune(
     seeds = config.seeds
     same = {"lr": config.optim.lr, "weight_decay": config.optim.weight_decay}
     trials = [{"seed": seed} | same for seed in seeds]
+    mesh = parallel.make_mesh(len(seeds), config.batch_size)
     with Bar(setup.num_steps) as bar:
         outcome, lines = train_trials(
             config, setup, trials, examples, val, path, bar.update
@@ -71,8 +73,8 @@ def tune(
 
     # ---- the test images, once, for all trials together
     test = task.checked("test", config.data.dir, limit=config.data.test_examples)
-    logits = step.make_logits(setup)
-    frozen = setup.parts[2]
+    logits = step.make_logits(setup, mesh)
+    frozen = step.place_frozen(setup, mesh)
     say(f"scoring {len(test):,} test images")
     trained = parallel.fetch(outcome.state)
     of_trials = loop.predict(setup, logits, outcome.state, frozen, test)
@@ -106,6 +108,7 @@ def tune(
         figures.learning_curve(lines, title, curve)
     _warn_of_collapse(lines, task.num_classes, config.optim.lr)
     run.finish(result)
+    parallel.wait()
     return result | _paths(path)
 
 
@@ -205,9 +208,14 @@ class TunedModel:
 
     def logits(self, examples: Source) -> Float[np.ndarray, "n C"]:
         """Logits of a whole split."""
-        program = step.make_logits(self.setup)
-        frozen = self.setup.parts[2]
+        program, frozen = self._program
         return loop.predict(self.setup, program, self.state, frozen, examples)[0]
+
+    @functools.cached_property
+    def _program(self):
+        """What computes the logits, and the frozen weights it takes."""
+        mesh = parallel.make_mesh(1, inputs.BATCH)
+        return step.make_logits(self.setup, mesh), step.place_frozen(self.setup, mesh)
 
 
 def load(path: str | pathlib.Path, checkpoint: str | None = None) -> TunedModel:
@@ -252,6 +260,7 @@ def load_backbone(config: ConfigDict) -> checkpoints.Pretrained:
         methods.image_size(method, config.image_size),
         dtype=jnp.dtype(config.precision),
         frozen_dtype=config.backbone.dtype,
+        on_host=config.backbone.shard or jax.process_count() > 1,
     )
 
 
@@ -288,6 +297,7 @@ def make_setup(
         ),
         scan=config.backbone.scan,
         remat=config.backbone.remat,
+        shard=config.backbone.shard,
     )
 
 

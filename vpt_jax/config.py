@@ -49,6 +49,7 @@ def base(task: str, method: str = "vpt_deep", backbone: str = "vit_b16") -> Conf
             "dtype": unset(str),  # what the frozen weights are kept in
             "scan": False,  # compile like blocks as one loop, for deep backbones
             "remat": False,  # compute blocks again in the backward pass: less memory
+            "shard": False,  # each device keeps a part of the frozen weights (FSDP)
         }
     )
     config.method = ConfigDict({"name": method, **_method_options()})
@@ -132,11 +133,12 @@ def resolve(config: ConfigDict) -> ConfigDict:
             f"which {problem} of {config.backbone.name}"
         )
     family = backbones.FAMILIES[type(shape)]
-    if config.backbone.remat and family.has_statistics:
-        raise UserError(
-            f"backbone.remat=True is not possible with the BatchNorm of "
-            f"{config.backbone.name}; leave it False"
-        )
+    for key in ("remat", "shard"):
+        if config.backbone[key] and family.has_statistics:
+            raise UserError(
+                f"backbone.{key}=True is not possible with the BatchNorm of "
+                f"{config.backbone.name}; leave it False"
+            )
     default = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     _default(config, "precision", default)
     _one_of("precision", config.precision, PRECISIONS)

@@ -13,13 +13,13 @@ can be run once and cached; `first_trained_step` finds that cut from the computa
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
 
 from vpt_jax.errors import UserError
@@ -95,6 +95,8 @@ class Model(nnx.Module):
             compile no longer grows with depth. The same numbers to rounding.
         remat: Keep only each block's input for the backward pass and compute the rest
             again: less memory, about a third more time.
+        gather: How the weights of a block lie while it runs, where they are kept in
+            parts; None where they are kept whole.
     """
 
     def __init__(self, backbone: nnx.Module, head: nnx.Module):
@@ -103,6 +105,7 @@ class Model(nnx.Module):
         self.head = head
         self.reads = backbone.reads
         self.scan = self.remat = False
+        self.gather: NamedSharding | None = None
 
     def add_edit(self, name: str, edit: Edit) -> None:
         """Add what a method does between steps.
@@ -167,11 +170,30 @@ class Model(nnx.Module):
             for edit, context in self._edits(key, train):
                 x = x if block is None else edit.before_block(block, x, context)
             read = self.reads if step == last else slice(None)
-            run = functools.partial(self.backbone.steps[step - 1], read=read, **own)
-            return jax.checkpoint(run)(x) if self.remat else run(x)
+            module = self.backbone.steps[step - 1]
+
+            def run(x):
+                here = self._whole(*nnx.split(module)) if self.gather else module
+                return here(x, read=read, **own)
+
+            return self._saving(run)(x)
         if step == last + 1:
             return self.backbone.pool(x)
         return self.head(x, key=fold(key, 0), train=train, mask=mask)
+
+    def _saving(self, run):
+        """`run`, with only that kept for its backward pass which there is room for."""
+        if self.remat:
+            return jax.checkpoint(run)
+        if self.gather:
+            return jax.checkpoint(run, policy=_kept_beside_parts)
+        return run
+
+    def _whole(self, graphdef: nnx.GraphDef, state: Tree) -> nnx.Module:
+        """A block with its weights gathered."""
+        if self.gather:
+            state = jax.lax.with_sharding_constraint(state, self.gather)
+        return nnx.merge(graphdef, state)
 
     def _edits(self, key, train) -> list[tuple[Edit, Context]]:
         return [
@@ -225,13 +247,20 @@ class Model(nnx.Module):
             for (edit, context), name, layer in edits:
                 if name is not None:
                     x = edit.change(name, layer, x, context)
-            return nnx.merge(graphdef, state)(x, key=fold(folded, 0), train=train)
+            block = self._whole(graphdef, state)
+            return block(x, key=fold(folded, 0), train=train)
 
-        run = jax.checkpoint(run) if self.remat else run
+        run = self._saving(run)
         each = [self._tensors(step)[1] for step in range(start, stop)]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
         steps = jnp.arange(start, stop)
         return jax.lax.scan(lambda x, own: (run(x, *own), None), x, (steps, stacked))[0]
+
+
+def _kept_beside_parts(primitive, *_, **__) -> bool:
+    """What a block keeps for its backward pass: all but gathered weights, as they are
+    or in another type, which are gathered again."""
+    return primitive.name not in ("sharding_constraint", "convert_element_type")
 
 
 def owner(model: Model, path: Path) -> nnx.Module:

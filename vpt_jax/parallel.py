@@ -1,7 +1,10 @@
 """The mesh: trials over the axis `trial`, the batch of each over the axis `data`.
 
-Several processes run the same program on their part of one mesh. The first writes
-files, in a folder that all can read; the others wait for it where they read.
+Frozen weights are whole on each device, or (`config.backbone.shard`) in parts over all
+devices of the mesh, put together block by block where they are used.
+
+Several processes, on one host or many, run the same command: each has its own devices,
+all decide alike, and process 0 writes.
 """
 
 import math
@@ -12,25 +15,106 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-BATCH = PartitionSpec("data")
+from vpt_jax.errors import UserError
+from vpt_jax.types import Path, Tree, flatten, unflatten
+
+TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+"""Where launchers say how many processes they have started."""
 
 
-def join() -> None:
-    """Join the processes of JAX_COORDINATOR_ADDRESS (host:port), if it is set.
+def join(
+    processes: int | None,
+    coordinator: str | None,
+    process: int | None,
+    timeout: int = 300,
+) -> None:
+    """Become one of several processes; to be called before anything uses a device.
 
-    JAX_NUM_PROCESSES and JAX_PROCESS_ID say how many there are and which one this is;
-    without them `jax.distributed` asks the cluster (Slurm, TPU pods, MPI).
+    Args:
+        processes: How many the user has started; None for this one alone.
+        coordinator: HOST:PORT where process 0 listens; None to ask the TPU pod, Slurm,
+            GKE or Open MPI.
+        process: The number of this one, from 0; None to ask them.
+        timeout: Seconds to wait for the others.
+
+    Raises:
+        UserError: There is another number of processes than the user said.
     """
-    address = os.environ.get("JAX_COORDINATOR_ADDRESS")
-    if address is None or jax.distributed.is_initialized():
+    if processes is None:
+        started = max(int(os.environ.get(name, 1)) for name in TASKS)
+        if started > 1:
+            raise UserError(
+                f"{started} processes of this command were started, each to do all the "
+                f"work: add --processes={started}, or start one"
+            )
         return
-    names = ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-    count, index = (os.environ.get(name) for name in names)
-    jax.distributed.initialize(
-        address,
-        None if count is None else int(count),
-        None if index is None else int(index),
-    )
+    if (coordinator is None) != (process is None):
+        raise UserError("--coordinator and --process are given both or not at all")
+    if process is not None and not 0 <= process < processes:
+        raise UserError(
+            f"--process={process} must be from 0 to {processes - 1}, as "
+            f"--processes={processes}"
+        )
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            processes if coordinator else None,
+            process,
+            cluster_detection_method="deactivate" if coordinator else None,
+            initialization_timeout=timeout,
+        )
+    except ValueError as error:
+        raise UserError(
+            f"--processes={processes}: found no TPU pod, Slurm, GKE or Open MPI job "
+            f"({error}); give --coordinator=HOST:PORT and --process=NUMBER"
+        ) from error
+    except RuntimeError as error:
+        raise UserError(
+            f"--processes={processes} did not all come together within {timeout} s; "
+            f"were all started, and is the coordinator reachable? ({error})"
+        ) from error
+    if jax.process_count() != processes:
+        raise UserError(
+            f"--processes={processes}, but {jax.process_count()} run; start as many as "
+            "you say"
+        )
+
+
+def agree(*values: float) -> tuple[float, ...]:
+    """The largest of each value over all processes: what they decide by."""
+    if jax.process_count() == 1:
+        return values
+    gathered = multihost_utils.process_allgather(np.array(values, np.float32))
+    return tuple(map(float, gathered.max(axis=0)))
+
+
+def wait() -> None:
+    """Until all processes have come this far."""
+    agree(0.0)
+
+
+def place(tree: Tree, shardings) -> Tree:
+    """Put arrays, of which every process has the whole, on the devices.
+
+    Args:
+        tree: The arrays.
+        shardings: Where, one for all or a tree of them.
+    """
+    if jax.process_count() == 1:
+        return jax.device_put(tree, shardings)
+
+    def one(x, sharding: NamedSharding) -> jax.Array:
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, sharding, x.__getitem__)
+
+    return jax.tree.map(one, tree, jax.tree.broadcast(shardings, tree))
+
+
+def fetch(tree: Tree) -> Tree:
+    """The arrays of `place` and what was computed from them, whole on every host."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
 
 
 def is_first() -> bool:
@@ -38,45 +122,52 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def wait() -> None:
-    """Until every process is here: what the first has written is there for all."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("files")
-
-
-def agree(*values: float) -> tuple[float, ...]:
-    """The first process's values: what depends on a clock or a signal must be equal."""
-    if jax.process_count() == 1:
-        return values
-    return tuple(multihost_utils.broadcast_one_to_all(np.array(values)).tolist())
-
-
-def fetch(tree):
-    """Arrays on the host, whole also where processes hold parts."""
-    if jax.process_count() == 1:
-        return jax.device_get(tree)
-    return multihost_utils.process_allgather(tree, tiled=True)
-
-
 def make_mesh(num_trials: int, batch_size: int) -> Mesh:
     """All devices as (trial, data): first as many over trials as divide them.
 
-    A batch that the remaining devices do not divide evenly uses as many as do.
+    A batch that the remaining devices do not divide evenly uses as many as do. The
+    devices of a process follow each other: it holds successive rows of a batch.
+
+    Raises:
+        UserError: Several processes, and devices that nothing is left for.
     """
-    devices = jax.devices()
+    devices = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
     trial = math.gcd(num_trials, len(devices))
     data = math.gcd(batch_size, len(devices) // trial)
-    return jax.make_mesh(
-        (trial, data),
-        ("trial", "data"),
-        axis_types=(AxisType.Auto, AxisType.Auto),
-        devices=devices[: trial * data],
-    )
+    if jax.process_count() > 1 and trial * data < len(devices):
+        raise UserError(
+            f"{num_trials} trials of batch_size {batch_size} cannot be spread over the "
+            f"{len(devices)} devices of {jax.process_count()} processes; make the "
+            "batch_size a multiple of the devices"
+        )
+    grid = np.array(devices[: trial * data]).reshape(trial, data)
+    return Mesh(grid, ("trial", "data"), axis_types=(AxisType.Auto,) * 2)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
     """One copy on each device: frozen weights and the images."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def frozen_shardings(mesh: Mesh, frozen: Tree, shard: bool) -> Tree:
+    """Where the frozen weights lie.
+
+    Args:
+        mesh: The devices.
+        frozen: Weights, of which paths and shapes are used.
+        shard: Whether the matrices of the blocks, nearly all there is, are cut.
+    """
+
+    def of(path: Path, shape: tuple[int, ...]) -> NamedSharding:
+        even = [n for n in shape if n % mesh.size == 0]
+        if not shard or "blocks" not in path or len(shape) < 2 or not even:
+            return replicated(mesh)
+        spec: list = [None] * len(shape)
+        spec[shape.index(max(even))] = mesh.axis_names
+        return NamedSharding(mesh, PartitionSpec(*spec))
+
+    leaves = flatten(frozen).items()
+    return unflatten(frozen, {path: of(path, leaf.shape) for path, leaf in leaves})
 
 
 def over_trials(mesh: Mesh) -> NamedSharding:
@@ -91,7 +182,7 @@ def over_both(mesh: Mesh) -> NamedSharding:
 
 def over_batch(mesh: Mesh) -> NamedSharding:
     """The leading axis B over the devices of `data`."""
-    return NamedSharding(mesh, BATCH)
+    return NamedSharding(mesh, PartitionSpec("data"))
 
 
 def own_rows(mesh: Mesh, batch_size: int) -> slice:

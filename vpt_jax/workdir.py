@@ -51,15 +51,26 @@ class Workdir:
 
     def __init__(self, path: pathlib.Path, config: ConfigDict):
         self.path = path
+        problem = None
+        if parallel.is_first():
+            try:
+                self._open(config)
+            except UserError as error:
+                problem = error
+        [failed] = parallel.agree(problem is not None)
+        if failed:
+            raise problem or UserError("process 0 cannot use the workdir; see there")
+
+    def _open(self, config: ConfigDict) -> None:
+        path = self.path
         wanted = json.loads(json.dumps(to_dict(config)))
         try:
             path.mkdir(parents=True, exist_ok=True)
             found = read_json(path / "config.json")
-            (missing,) = parallel.agree(found is None)
-            if missing:
+            if found is None:
                 # A start that was killed leaves at most a file that is not whole.
                 others = [p for p in path.iterdir() if p.suffix != ".tmp"]
-                if others and parallel.is_first():
+                if others:
                     raise UserError(
                         f"workdir {path} is not empty and holds no run; use another "
                         "--workdir"

@@ -232,11 +232,12 @@ with locked(pathlib.Path({str(workdir / "units/00/lock")!r})):
 def test_two_processes_equal_one(reference, checkpoint, tmp_path):
     """One sweep on a mesh over two processes; the first writes the files."""
     program = f"""
+import sys
 from vpt_jax import backbones, parallel
 from vpt_jax.backbones.vit import ViTConfig
 from vpt_jax.config import base
 from vpt_jax.sweeps.run import sweep
-parallel.join()
+parallel.join(2, sys.argv[1], int(sys.argv[2]))
 backbones.CONFIGS["vit_test"] = ViTConfig(4, 16, 2, 2, 32, image_size=8)
 config = base("digits", "vpt_deep", "vit_test")
 config.backbone.checkpoint, config.method.length = {str(checkpoint)!r}, 2
@@ -248,16 +249,9 @@ sweep(config, {str(tmp_path / "run")!r})
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    here = {"JAX_PLATFORMS": "cpu", "JAX_COORDINATOR_ADDRESS": f"localhost:{port}"}
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", program],
-            env=os.environ
-            | here
-            | {"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(index)},
-        )
-        for index in range(2)
-    ]
+    here = os.environ | {"JAX_PLATFORMS": "cpu"}
+    start = [sys.executable, "-c", program, f"localhost:{port}"]
+    both = [subprocess.Popen([*start, str(index)], env=here) for index in range(2)]
     assert [process.wait() for process in both] == [0, 0]
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert without_times(result) == without_times(reference[1])

@@ -64,9 +64,9 @@ def run(setup, hyper, stops):
     mesh = parallel.make_mesh(len(hyper.seed), setup.batch_size)
     hyper = jax.device_put(hyper, parallel.over_trials(mesh))
     images, labels = jax.device_put(make_data(), parallel.replicated(mesh))
-    frozen = jax.device_put(setup.parts[2], parallel.replicated(mesh))
+    frozen = step.place_frozen(setup, mesh)
     if setup.cut:
-        images = step.make_prefix(setup)(frozen, images)
+        images = step.make_prefix(setup, mesh)(frozen, images)
     state = step.make_init(setup, mesh)(setup.pretrained.params, hyper)
     chunk = step.make_chunk(setup, mesh)
     for start, stop in zip([0, *stops], stops, strict=False):

@@ -56,7 +56,15 @@ class Pretrained:
     sha256: str
 
 
-def load(name: str, source: str | None, image_size: int, *, dtype, frozen_dtype):
+def load(
+    name: str,
+    source: str | None,
+    image_size: int,
+    *,
+    dtype,
+    frozen_dtype,
+    on_host: bool = False,
+) -> Pretrained:
     """Backbone `name` with the weights of `source`.
 
     Args:
@@ -66,6 +74,7 @@ def load(name: str, source: str | None, image_size: int, *, dtype, frozen_dtype)
         image_size: Pixels; position embeddings are resized to it.
         dtype: Compute type of the backbone.
         frozen_dtype: What the weights are stored in.
+        on_host: Leave the weights there, for those that one device has no room for.
 
     Raises:
         UserError: Nothing there, unreadable, or not this architecture.
@@ -76,12 +85,14 @@ def load(name: str, source: str | None, image_size: int, *, dtype, frozen_dtype)
     if source == "random":
         model = backbones.FAMILIES[type(config)](config, dtype=dtype, rngs=nnx.Rngs(0))
         params = nnx.as_pure(nnx.state(model))
+        params = jax.device_get(params) if on_host else params
         return Pretrained(config, graphdef, params, source, source)
     source, path, sha256 = locate(name, source)
     arrays = load_arrays(path, config, shapes, jnp.dtype(frozen_dtype))
-    for leaf in list(arrays):  # one array at a time: never a whole second copy
-        arrays[leaf] = jax.block_until_ready(jax.device_put(arrays[leaf]))
-        gc.collect(0)  # jax lets go of what it has copied only then
+    if not on_host:
+        for leaf in list(arrays):  # one array at a time: never a whole second copy
+            arrays[leaf] = jax.block_until_ready(jax.device_put(arrays[leaf]))
+            gc.collect(0)  # jax lets go of what it has copied only then
     return Pretrained(config, graphdef, unflatten(shapes, arrays), source, sha256)
 
 

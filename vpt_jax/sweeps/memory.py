@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import psutil
 
 from vpt_jax import parallel
@@ -66,8 +67,10 @@ def bytes_of(setup: Setup, kind: type, images: Tree, num_trials: int) -> int:
         each = jax.ShapeDtypeStruct((num_trials, *images.shape), images.dtype)
         images = placed(each, parallel.over_both(mesh))
     labels = jax.ShapeDtypeStruct((setup.num_examples,), jnp.int32, sharding=copies)
-    frozen = placed(setup.parts[2], copies)
-    bounds = jnp.int32(0), jnp.int32(0)
+    frozen = setup.parts[2]
+    where = parallel.frozen_shardings(mesh, frozen, setup.shard)
+    frozen = jax.tree.map(placed, frozen, where)
+    bounds = np.int32(0), np.int32(0)
     arguments = state, frozen, images, labels, hyper, *bounds
     program = step.compile_chunk(setup, mesh, kind.reads, *arguments)
     used = program.memory_analysis()
@@ -81,7 +84,8 @@ def step_inputs(setup: Setup, kind: type, source: Source) -> Tree:
     count = setup.num_examples if kind is inputs.Resident else setup.batch_size
     if setup.cut:
         one = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
-        out = jax.eval_shape(step.make_prefix(setup), setup.parts[2], one)
+        prefix = step.make_prefix(setup, parallel.make_mesh(1, jax.device_count()))
+        out = jax.eval_shape(prefix, setup.parts[2], one)
         return jax.ShapeDtypeStruct((count, *out.shape[1:]), out.dtype)
     if kind is inputs.Stream:
         return jax.ShapeDtypeStruct((count, size, size, 3), jnp.float32)

@@ -50,12 +50,14 @@ class Limits:
             return self.device
         stats = jax.local_devices()[0].memory_stats()
         if stats and "bytes_limit" in stats:
-            return (stats["bytes_limit"] - stats["bytes_in_use"]) / 2
-        return psutil.virtual_memory().available / 2
+            return _half(stats["bytes_limit"] - stats["bytes_in_use"])
+        return _half(psutil.virtual_memory().available)
 
     def host_bytes(self) -> float:
         """In the host's memory."""
-        return psutil.virtual_memory().available / 2 if self.host is None else self.host
+        if self.host is not None:
+            return self.host
+        return _half(psutil.virtual_memory().available)
 
     def image_bytes(self) -> float:
         """On one device, and on the host before they get there."""
@@ -63,6 +65,12 @@ class Limits:
             return self.images
         free = Limits()
         return min(free.device_bytes(), free.host_bytes())
+
+
+def _half(free: float) -> float:
+    """Of the process that has the least free: all put things in the same places."""
+    [most_negative] = parallel.agree(-free)
+    return -most_negative / 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +103,7 @@ class Spilled:
         start = position * self.setup.batch_size
         orders = [step.epoch_order(self.setup, seed, epoch) for seed in self.hyper.seed]
         rows = np.stack(orders)[:, start : start + self.setup.batch_size]
-        return jax.device_put(self.array[rows], parallel.over_both(self.mesh))
+        return parallel.place(self.array[rows], parallel.over_both(self.mesh))
 
 
 class Stream:
@@ -193,7 +201,8 @@ def cache_bytes(setup: Setup) -> int:
     """Of the activations of all training images."""
     size = setup.image_size
     raw = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
-    out = jax.eval_shape(step.make_prefix(setup), setup.parts[2], raw)
+    prefix = step.make_prefix(setup, parallel.make_mesh(1, jax.device_count()))
+    out = jax.eval_shape(prefix, setup.parts[2], raw)
     return setup.num_examples * sum(
         x.dtype.itemsize * math.prod(x.shape) for x in jax.tree.leaves(out)
     )
@@ -205,22 +214,22 @@ def prepare(
     """Run the frozen first steps if they are cached, and put the inputs in place."""
     where = parallel.replicated(mesh)
     if setup.cut:
-        prefix = step.make_prefix(setup)
+        prefix = step.make_prefix(setup, mesh)
         parts = [
             np.asarray(prefix(frozen, raw))[:size]
             for _, size, raw in batches(setup, source)
         ]
         array = np.concatenate(parts)
         if kind is Spilled:
-            return Spilled(array, setup, mesh, jax.device_get(hyper))
-        return Resident(jax.device_put(array, where))
+            return Spilled(array, setup, mesh, parallel.fetch(hyper))
+        return Resident(parallel.place(array, where))
     if kind is Stream:
         place = functools.partial(
             jax.make_array_from_process_local_data, parallel.over_batch(mesh)
         )
         rows = parallel.own_rows(mesh, setup.batch_size)
-        return Stream(source, setup, jax.device_get(hyper.seed)[0], rows, place)
-    return Resident(jax.device_put(load(setup, source), where))
+        return Stream(source, setup, parallel.fetch(hyper.seed)[0], rows, place)
+    return Resident(parallel.place(load(setup, source), where))
 
 
 def load(setup: Setup, source: Source) -> np.ndarray | augment.Ragged:

@@ -8,8 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
@@ -78,27 +76,26 @@ def train(
     """
     # ---- what goes to the devices once
     setup, kind = inputs.fit(setup, limits, examples)
-    frozen = jax.device_put(setup.parts[2], parallel.replicated(mesh))
-    hyper = jax.device_put(hyper, parallel.over_trials(mesh))
+    frozen = step.place_frozen(setup, mesh)
+    hyper = parallel.place(hyper, parallel.over_trials(mesh))
     state = step.make_init(setup, mesh)(setup.pretrained.params, hyper)
     first, state, train_seconds = checkpoints.restore(state)
     started = time.perf_counter()
     if first == 0:
         state = step.initialise(
-            setup, state, frozen, lambda: inputs.normalised(setup, examples)
+            setup, state, mesh, lambda: inputs.normalised(setup, examples)
         )
-        state = jax.device_put(state, parallel.over_trials(mesh))
     source = inputs.prepare(setup, kind, mesh, hyper, frozen, examples)
-    labels = jax.device_put(examples.labels, parallel.replicated(mesh))
+    labels = parallel.place(examples.labels, parallel.replicated(mesh))
     if first == 0:
         train_seconds = time.perf_counter() - started  # of a prefix cache, mostly
 
     # ---- compile
     started = time.perf_counter()
-    bounds = jnp.int32(0), jnp.int32(0)
+    bounds = np.int32(0), np.int32(0)
     arguments = state, frozen, source.at(first), labels, hyper, *bounds
     chunk = step.compile_chunk(setup, mesh, kind.reads, *arguments)
-    logits = step.make_logits(setup)
+    logits = step.make_logits(setup, mesh)
     compile_seconds = time.perf_counter() - started
 
     # ---- chunks
@@ -109,10 +106,13 @@ def train(
         while done < setup.num_steps:
             started = time.perf_counter()
             stop = min(done + chunk_steps, _next_val(setup, done, val, val_every))
-            between = jnp.int32(done), jnp.int32(stop)
+            between = np.int32(done), np.int32(stop)
             state = chunk(state, frozen, source.at(done), labels, hyper, *between)
             curves = parallel.fetch((state.loss, state.correct, state.alive))
-            (seconds,) = parallel.agree(time.perf_counter() - started)
+            now = time.perf_counter()
+            seconds, unsaved, killed = parallel.agree(
+                now - started, now - saved_at, terminated()
+            )
             train_seconds += seconds
             steps = stop - done
             rate = steps * setup.batch_size * len(hyper.seed) / seconds
@@ -131,13 +131,11 @@ def train(
                 _report(setup, epoch, curves, val_top1 if last else None, on_epoch)
             on_chunk(done, *_running(setup, done, curves), rate)
 
-            now = time.perf_counter()
             over = done == setup.num_steps or not curves[2].any()
-            ended, waited = parallel.agree(terminated(), now - saved_at)
-            if over or ended or waited > CHECKPOINT_SECONDS:
+            if over or killed or unsaved > CHECKPOINT_SECONDS:
                 checkpoints.save(done, state, train_seconds)
-                saved_at = now
-            if ended and not over:
+                saved_at = time.perf_counter()
+            if killed and not over:
                 checkpoints.close()
                 print(
                     f"SIGTERM after step {done}: saved; the same command continues",

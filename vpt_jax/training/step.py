@@ -63,6 +63,7 @@ class Setup:
         class_weights: (C,), the weight of each class in the loss.
         cached: Whether the frozen first steps are run once, not in every epoch.
         scan, remat: See `Model`.
+        shard: Whether each device keeps only a part of the frozen weights.
     """
 
     pretrained: Pretrained
@@ -80,6 +81,7 @@ class Setup:
     cached: bool = True
     scan: bool = False
     remat: bool = False
+    shard: bool = False
     programs: dict = dataclasses.field(
         init=False, default_factory=dict, compare=False, repr=False
     )
@@ -161,6 +163,13 @@ def _once(make: Callable) -> Callable:
     return kept
 
 
+def place_frozen(setup: Setup, mesh: Mesh) -> Tree:
+    """The frozen weights on the devices."""
+    frozen = setup.parts[2]
+    where = parallel.frozen_shardings(mesh, frozen, setup.shard)
+    return parallel.place(frozen, where)
+
+
 @_once
 def make_init(setup: Setup, mesh: Mesh):
     """Compiled `init(params, hyper) -> State`."""
@@ -178,26 +187,27 @@ def make_init(setup: Setup, mesh: Mesh):
     return jax.jit(init, out_shardings=parallel.over_trials(mesh))
 
 
-def initialise(setup: Setup, state: State, frozen: Tree, batches: Callable) -> State:
+def initialise(setup: Setup, state: State, mesh: Mesh, batches: Callable) -> State:
     """Give the methods that start from the training images their turn, trial by trial.
 
     Args:
-        setup, state, frozen: What is trained.
+        setup, state, mesh: What is trained, and where.
         batches: Makes an iterator over (normalised images, labels).
     """
     hooks = [c for c in setup.method if hasattr(c.module, "initialise")]
     if not hooks:
         return state
-    graphdef = setup.parts[0]
-    trials = []
+    graphdef, _, frozen, _ = setup.parts
+    trials, groups = [], parallel.fetch(state[:2])
     for t in range(len(state.alive)):
-        trainable, stats = jax.tree.map(lambda x, t=t: x[t], state[:2])
+        trainable, stats = jax.tree.map(lambda x, t=t: jnp.asarray(x[t]), groups)
         model = nnx.merge(graphdef, trainable, frozen, stats)
         for choice in hooks:
             choice.module.initialise(model, choice.config, batches())
         trials.append(setup.split(model)[1])
-    trainable = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trials)
-    return state._replace(trainable=trainable)
+    trainable = jax.tree.map(lambda *leaves: np.stack(leaves), *trials)
+    where = parallel.over_trials(mesh)
+    return state._replace(trainable=parallel.place(trainable, where))
 
 
 @_once
@@ -211,7 +221,7 @@ def make_chunk(setup: Setup, mesh: Mesh, reads: Reads = "all"):
     spe, batch_size = setup.steps_per_epoch, setup.batch_size
 
     def loss_fn(trainable, stats, frozen, x, labels, mask, key):
-        model = nnx.merge(graphdef, trainable, frozen, stats)
+        model = merge(setup, mesh, graphdef, trainable, frozen, stats)
         logits = model.suffix(x, setup.cut, key=key, train=True, mask=mask)
         _, _, _, stats = setup.split(model)
         loss = losses.cross_entropy(logits, labels, mask, setup.class_weights)
@@ -230,7 +240,7 @@ def make_chunk(setup: Setup, mesh: Mesh, reads: Reads = "all"):
             x = augment.cut_device(inputs, index, drawn, setup.image_size)
         else:
             x = inputs[index]
-        x = jax.lax.with_sharding_constraint(x, jax.NamedSharding(mesh, parallel.BATCH))
+        x = jax.lax.with_sharding_constraint(x, parallel.over_batch(mesh))
         if setup.cut == 0:
             x = prepare(setup, x)
         key = jax.random.fold_in(
@@ -275,7 +285,10 @@ def make_chunk(setup: Setup, mesh: Mesh, reads: Reads = "all"):
             orders = jax.lax.cond(
                 step % spe == 0, lambda: orders_of(step), lambda: orders
             )
-            return steps(state, orders, hyper, frozen, inputs, labels, step), orders
+            weights = frozen
+            if setup.shard:  # or XLA gathers all blocks once, before the loop
+                weights, step = jax.lax.optimization_barrier((frozen, step))
+            return steps(state, orders, hyper, weights, inputs, labels, step), orders
 
         return jax.lax.fori_loop(start, stop, body, (state, orders_of(start)))[0]
 
@@ -292,34 +305,53 @@ def compile_chunk(setup: Setup, mesh: Mesh, reads: Reads, *arguments):
     return setup.programs[wanted]
 
 
+def merge(setup: Setup, mesh: Mesh, graphdef, *groups) -> Model:
+    """The split model as one, for a program that runs on `mesh`."""
+    model = nnx.merge(graphdef, *groups)
+    if setup.shard:
+        model.gather = parallel.replicated(mesh)
+    return model
+
+
 @_once
-def make_prefix(setup: Setup):
-    """Compiled `prefix(frozen, raw) -> activations` of the steps before `cut`."""
+def make_prefix(setup: Setup, mesh: Mesh):
+    """Compiled `prefix(frozen, raw) -> activations` of the steps before `cut`.
+
+    The images are spread over all devices, whatever the axis; each gets the result.
+    """
     graphdef, trainable, _, stats = setup.parts
     zeros = functools.partial(jax.tree.map, lambda x: jnp.zeros(x.shape, x.dtype))
 
     def prefix(frozen, raw):
-        model = nnx.merge(graphdef, zeros(trainable), frozen, zeros(stats))
-        return model.prefix(prepare(setup, raw), setup.cut)
+        groups = zeros(trainable), frozen, zeros(stats)
+        model = merge(setup, mesh, graphdef, *groups)
+        spread = jax.NamedSharding(mesh, jax.P(mesh.axis_names))
+        x = jax.lax.with_sharding_constraint(prepare(setup, raw), spread)
+        return model.prefix(x, setup.cut)
 
-    return jax.jit(prefix)
+    return jax.jit(prefix, out_shardings=parallel.replicated(mesh))
 
 
 @_once
-def make_logits(setup: Setup):
-    """Compiled `logits(trainable, stats, frozen, raw) -> (T, B, C)`, inference."""
+def make_logits(setup: Setup, mesh: Mesh):
+    """Compiled `logits(trainable, stats, frozen, raw) -> (T, B, C)`, inference.
+
+    Trials and images are spread over the devices as in training; each gets the result.
+    """
     graphdef, _, _, _ = setup.parts
 
     def logits_one(trainable, stats, frozen, x):
-        return nnx.merge(graphdef, trainable, frozen, stats)(x)
+        return merge(setup, mesh, graphdef, trainable, frozen, stats)(x)
 
     def logits(trainable, stats, frozen, raw):
-        x = prepare(setup, raw)
-        return jax.vmap(logits_one, in_axes=(0, 0, None, None))(
+        x = jax.lax.with_sharding_constraint(
+            prepare(setup, raw), parallel.over_batch(mesh)
+        )
+        return jax.vmap(logits_one, in_axes=(0, 0, None, None), spmd_axis_name="trial")(
             trainable, stats, frozen, x
         )
 
-    return jax.jit(logits)
+    return jax.jit(logits, out_shardings=parallel.replicated(mesh))
 
 
 def decays(path: Path) -> bool:

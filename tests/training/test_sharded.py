@@ -1,0 +1,81 @@
+"""Eight devices do what one does, with no more communication than they must."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from training import sharded
+
+from vpt_jax import api
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What `sharded` finds on eight virtual devices."""
+    folder = tmp_path_factory.mktemp("sharded")
+    environment = os.environ | {
+        "XLA_FLAGS": os.environ["XLA_FLAGS"]
+        + " --xla_force_host_platform_device_count=8",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "JAX_PLATFORMS": "cpu",
+    }
+    command = [sys.executable, "-m", "training.sharded", str(folder)]
+    subprocess.run(command, env=environment, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def programs(folder):
+    return json.loads((folder / "programs.json").read_text())
+
+
+@pytest.mark.parametrize("name", sharded.CASES)
+def test_eight_devices_equal_one(name, folder):
+    one, _ = sharded.train(name)
+    with np.load(folder / f"{name}.npz") as file:
+        for part, leaf in zip(file.files, one, strict=True):
+            np.testing.assert_allclose(file[part], leaf, rtol=0, atol=1e-9)
+
+
+def test_only_the_collectives_that_are_needed(programs):
+    """Gradients and counts are summed; weights in parts are gathered in each step."""
+    kinds = {name: set(found["collectives"]) for name, found in programs.items()}
+    assert kinds == {
+        "data": {"all-reduce"},
+        "trials": set(),
+        "parts": {"all-gather", "all-reduce"},
+        "loop": {"all-gather", "all-reduce"},
+    }
+    assert programs["data"]["mesh"] == {"trial": 1, "data": 8}
+    assert programs["parts"]["mesh"] == {"trial": 4, "data": 2}
+
+
+def test_a_device_holds_its_part_and_gathers_block_by_block(programs):
+    assert programs["data"]["own"] == programs["data"]["frozen"]
+    for name, blocks in (("parts", 2), ("loop", 4)):
+        matrices = 8 * blocks * (4 * 8 * 8 + 2 * 8 * 16)
+        found = programs[name]
+        assert found["own"] == found["frozen"] - matrices * 7 // 8
+    matrices = 6  # of a block
+    assert programs["parts"]["collectives"]["all-gather"] == 2 * matrices
+    # The blocks between the first and the last run as a loop, forwards and backwards.
+    assert programs["loop"]["collectives"]["all-gather"] == (2 + 2) * matrices
+
+
+def test_a_run_with_weights_in_parts_can_be_loaded(tiny, tmp_path):
+    tiny.epochs, tiny.batch_size, tiny.backbone.shard = 1, 500, True
+    assert api.tune(tiny, tmp_path)["status"] == "ok"
+    model = api.load(tmp_path)
+    weights = jax.tree.leaves(model.setup.pretrained.params)
+    assert all(isinstance(x, np.ndarray) for x in weights)  # no device has them whole
+    parts = model.predict([np.zeros((8, 8, 3), np.uint8)])
+    plain = dataclasses.replace(model.setup, shard=False)
+    whole = dataclasses.replace(model, setup=plain)
+    np.testing.assert_allclose(
+        whole.predict([np.zeros((8, 8, 3), np.uint8)]), parts, atol=1e-6
+    )
