@@ -101,14 +101,13 @@ def tune(
             folder, setup, only.trainable, only.stats, manifest
         )
         if config.export_backbone:
-            export.write_backbone(folder, setup, only.trainable, only.stats)
+            tuned = setup, only.trainable, only.stats
+            parallel.first(functools.partial(export.write_backbone, folder, *tuned))
     title = f"{config.method.name} on {config.task}, {config.backbone.name}"
-    if parallel.is_first():
-        curve = path / "figures" / "learning_curve.png"
-        figures.learning_curve(lines, title, curve)
+    curve = path / "figures" / "learning_curve.png"
+    parallel.first(lambda: figures.learning_curve(lines, title, curve))
     _warn_of_collapse(lines, task.num_classes, config.optim.lr)
     run.finish(result)
-    parallel.wait()
     return result | _paths(path)
 
 

@@ -42,11 +42,14 @@ def write(
         for group, tree in (("trainable", trainable), ("stats", stats))
         for path, leaf in flatten(tree).items()
     }
-    if parallel.is_first():
+
+    def done() -> None:
         temporary = directory / (TENSORS + ".tmp")
         save_file(tensors, temporary)
         temporary.replace(directory / TENSORS)
-    write_json(directory / MANIFEST, manifest)
+        write_json(directory / MANIFEST, manifest)
+
+    parallel.first(done)
     return (directory / TENSORS).stat().st_size
 
 

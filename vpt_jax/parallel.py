@@ -9,6 +9,7 @@ all decide alike, and process 0 writes.
 
 import math
 import os
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -88,9 +89,21 @@ def agree(*values: float) -> tuple[float, ...]:
     return tuple(map(float, gathered.max(axis=0)))
 
 
-def wait() -> None:
-    """Until all processes have come this far."""
-    agree(0.0)
+def first(work: Callable[[], object]) -> None:
+    """Let process 0 do `work` while the others wait for it: what writes files.
+
+    Raises:
+        UserError: `work` raised one; the other processes then say where to look.
+    """
+    problem = None
+    if is_first():
+        try:
+            work()
+        except UserError as error:
+            problem = error
+    [failed] = agree(problem is not None)
+    if failed:
+        raise problem or UserError("process 0 cannot go on; see what it says")
 
 
 def place(tree: Tree, shardings) -> Tree:

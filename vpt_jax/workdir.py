@@ -18,7 +18,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import jax
 from ml_collections import ConfigDict
@@ -51,39 +51,13 @@ class Workdir:
 
     def __init__(self, path: pathlib.Path, config: ConfigDict):
         self.path = path
-        problem = None
-        if parallel.is_first():
-            try:
-                self._open(config)
-            except UserError as error:
-                problem = error
-        [failed] = parallel.agree(problem is not None)
-        if failed:
-            raise problem or UserError("process 0 cannot use the workdir; see there")
-
-    def _open(self, config: ConfigDict) -> None:
-        path = self.path
         wanted = json.loads(json.dumps(to_dict(config)))
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            found = read_json(path / "config.json")
-            if found is None:
-                # A start that was killed leaves at most a file that is not whole.
-                others = [p for p in path.iterdir() if p.suffix != ".tmp"]
-                if others:
-                    raise UserError(
-                        f"workdir {path} is not empty and holds no run; use another "
-                        "--workdir"
-                    )
-                write_json(path / "config.json", wanted)
-        except OSError as error:
-            raise UserError(f"workdir {path} cannot be used: {error}") from error
-        if found is not None and found != wanted:
-            raise UserError(
-                f"workdir {path} was made by another config, which differs in "
-                f"{difference(found, wanted)}; use another --workdir"
-            )
-        write_json(path / "environment.json", environment())
+
+        def start() -> None:
+            claim(path / "config.json", wanted, "run", difference)
+            write_json(path / "environment.json", environment())
+
+        parallel.first(start)
 
     @property
     def result(self) -> dict | None:
@@ -92,7 +66,43 @@ class Workdir:
 
     def finish(self, result: dict) -> None:
         """Write the result: the run is over."""
-        write_json(self.path / "result.json", result)
+        parallel.first(lambda: write_json(self.path / "result.json", result))
+
+
+def claim(
+    file: pathlib.Path, content: dict, kind: str, difference: Callable[..., str]
+) -> None:
+    """Make a folder that a file of it describes, or find it again.
+
+    Args:
+        file: Written into a new folder; compared in one that is there.
+        content: What it must hold.
+        kind: What such a folder holds, in a word.
+        difference: Of what was found from `content`, in a few words.
+
+    Raises:
+        UserError: The folder cannot be written, or is another one's.
+    """
+    path = file.parent
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        found = read_json(file)
+        if found is None:
+            # A start that was killed leaves at most a file that is not whole.
+            others = [p for p in path.iterdir() if p.suffix not in (".tmp", ".lock")]
+            if others:
+                raise UserError(
+                    f"workdir {path} is not empty and holds no {kind}; use another "
+                    "--workdir"
+                )
+            write_json(file, content)
+    except OSError as error:
+        raise UserError(f"workdir {path} cannot be used: {error}") from error
+    if found is not None and found != content:
+        raise UserError(
+            f"workdir {path} holds a {kind} of another config, which differs in "
+            f"{difference(found, content)}; use another --workdir"
+        )
 
 
 class MetricsLog:
@@ -107,7 +117,7 @@ class MetricsLog:
         """Drop what a killed run wrote after its last checkpoint."""
         kept = [line for line in self.lines() if line["epoch"] <= epochs_done]
         text = "".join(json.dumps(line) + "\n" for line in kept)
-        write_text(self._path, text)
+        parallel.first(lambda: write_text(self._path, text))
         purge = epochs_done + 1 if epochs_done else None
         self._writer = None
         if parallel.is_first():
@@ -138,9 +148,7 @@ class MetricsLog:
 
     def close(self) -> None:
         """Flush TensorBoard's events; the lines are there for every process."""
-        if self._writer is not None:
-            self._writer.close()
-        parallel.wait()
+        parallel.first(lambda: self._writer.close())
 
 
 def read_lines(path: pathlib.Path) -> list[dict]:
@@ -192,12 +200,10 @@ def environment() -> dict:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Write whole or not at all; of several processes, the first."""
-    if parallel.is_first():
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    parallel.wait()
+    """Write whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
 
 
 def difference(a: dict, b: dict, prefix: str = "") -> str:

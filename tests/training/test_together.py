@@ -121,6 +121,19 @@ def test_many_that_were_told_nothing_of_each_other(joined, monkeypatch, name):
     parallel.join(4, None, None)
 
 
+def test_what_the_first_process_cannot_do_stops_the_others(monkeypatch):
+    def fail():
+        raise UserError("no room")
+
+    with pytest.raises(UserError, match="no room"):
+        parallel.first(fail)
+    monkeypatch.setattr(parallel, "is_first", lambda: False)
+    parallel.first(fail)  # not its work
+    monkeypatch.setattr(parallel, "agree", lambda *_: (True,))
+    with pytest.raises(UserError, match="process 0 cannot go on"):
+        parallel.first(fail)
+
+
 def test_no_process_may_be_left_without_work(monkeypatch):
     devices = jax.devices() * 2
     monkeypatch.setattr(jax, "devices", lambda: devices)

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from vpt_jax import parallel
 from vpt_jax.errors import UserError
 from vpt_jax.progress import say
-from vpt_jax.workdir import difference, read_json, write_json, write_text
+from vpt_jax.workdir import claim, difference, write_text
 
 TRIALS = "trials.jsonl"
 
@@ -39,27 +39,12 @@ class Folder:
 
     def __init__(self, path: pathlib.Path, plan: dict):
         self.path = path
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            with locked(path / "plan.lock", wait=True):
-                found = read_json(path / "plan.json")
-                (missing,) = parallel.agree(found is None)
-                if missing:
-                    ours = ("plan.lock", "plan.json.tmp")
-                    others = [p for p in path.iterdir() if p.name not in ours]
-                    if others and parallel.is_first():
-                        raise UserError(
-                            f"workdir {path} is not empty and holds no sweep; use "
-                            "another --workdir"
-                        )
-                    write_json(path / "plan.json", plan)
-        except OSError as error:
-            raise UserError(f"workdir {path} cannot be used: {error}") from error
-        if found is not None and found != plan:
-            raise UserError(
-                f"workdir {path} holds a sweep of another config, which differs in "
-                f"{_difference(found, plan)}; use another --workdir"
-            )
+
+        def start() -> None:
+            with _lock(path / "plan.lock", wait=True):
+                claim(path / "plan.json", plan, "sweep", _difference)
+
+        parallel.first(start)
 
     def unit(self, name: str) -> pathlib.Path:
         """Where a unit's chunks are."""
@@ -81,32 +66,43 @@ class Folder:
         """Record a chunk as done; its checkpoints are not needed any more."""
         folder = self.chunk(unit, round_, chunk)
         lines = "".join(json.dumps(record) + "\n" for record in records)
-        write_text(folder / TRIALS, lines)
-        forget(folder)
+
+        def done() -> None:
+            write_text(folder / TRIALS, lines)
+            forget(folder)
+
+        parallel.first(done)
 
 
 def forget(chunk: pathlib.Path) -> None:
     """Remove the checkpoints of a chunk that is done."""
-    if parallel.is_first():
-        shutil.rmtree(chunk / "checkpoints", ignore_errors=True)
+    shutil.rmtree(chunk / "checkpoints", ignore_errors=True)
 
 
 @contextlib.contextmanager
-def locked(path: pathlib.Path, wait: bool = False) -> Iterator[None]:
-    """Hold a lock file while the block runs.
+def locked(path: pathlib.Path) -> Iterator[None]:
+    """Hold a lock file while the block runs; the processes of one program share it.
 
     Args:
         path: The file; it names the process that holds it.
-        wait: For the other process, instead of refusing.
 
     Raises:
-        UserError: Another living process holds it.
+        UserError: Another program that is alive holds it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not parallel.is_first():  # the processes of one program share its locks
+    with contextlib.ExitStack() as held:
+        parallel.first(lambda: held.enter_context(_lock(path, wait=False)))
         yield
-        return
-    with open(path, "a+") as file:
+
+
+@contextlib.contextmanager
+def _lock(path: pathlib.Path, wait: bool) -> Iterator[None]:
+    """Wait for the lock, or refuse to."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+")
+    except OSError as error:
+        raise UserError(f"workdir {path.parent} cannot be used: {error}") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:

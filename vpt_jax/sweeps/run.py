@@ -8,7 +8,7 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from vpt_jax import api, data
+from vpt_jax import api, data, parallel
 from vpt_jax import config as configs
 from vpt_jax.checkpoints import Pretrained
 from vpt_jax.errors import UserError
@@ -143,7 +143,8 @@ class JobRun:
         path = self.folder.path
         try:
             with locked(path / "final.lock"):
-                write_json(path / "selection.json", dataclasses.asdict(chosen))
+                selection = dataclasses.asdict(chosen)
+                parallel.first(lambda: write_json(path / "selection.json", selection))
                 self._test(chosen, backbones, table)
         except Busy:
             if plan.shard(self.job.config.sweep.shard)[1] == 1:
@@ -177,8 +178,12 @@ class JobRun:
         }
         del result["workdir"]
         result |= {"val_top1": chosen.val_top1, "sweep": sweep}
-        write_json(self.folder.path / "result.json", result)
-        write_json(self.folder.path / "environment.json", environment())
+
+        def done() -> None:
+            write_json(self.folder.path / "result.json", result)
+            write_json(self.folder.path / "environment.json", environment())
+
+        parallel.first(done)
         table.tested(self.title, result)
 
     def _tuning_images(self) -> TuningImages:

@@ -117,7 +117,8 @@ class UnitRun:
         else:
             fitting = memory.trials_at_once(setup, kind, images.train, trials)
         size = plan.chunk_size(trials, fitting, devices)
-        write_json(self._plan, {"chunk": size, "rounds": rounds})
+        found = {"chunk": size, "rounds": rounds}
+        parallel.first(lambda: write_json(self._plan, found))
 
     def _setup(self, config, images, pretrained, setups) -> Setup:
         """One for all chunks of as many epochs, so that they compile once."""

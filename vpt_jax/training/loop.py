@@ -109,10 +109,7 @@ def train(
             between = np.int32(done), np.int32(stop)
             state = chunk(state, frozen, source.at(done), labels, hyper, *between)
             curves = parallel.fetch((state.loss, state.correct, state.alive))
-            now = time.perf_counter()
-            seconds, unsaved, killed = parallel.agree(
-                now - started, now - saved_at, terminated()
-            )
+            [seconds] = parallel.agree(time.perf_counter() - started)
             train_seconds += seconds
             steps = stop - done
             rate = steps * setup.batch_size * len(hyper.seed) / seconds
@@ -131,6 +128,9 @@ def train(
                 _report(setup, epoch, curves, val_top1 if last else None, on_epoch)
             on_chunk(done, *_running(setup, done, curves), rate)
 
+            unsaved, killed = parallel.agree(
+                time.perf_counter() - saved_at, terminated()
+            )
             over = done == setup.num_steps or not curves[2].any()
             if over or killed or unsaved > CHECKPOINT_SECONDS:
                 checkpoints.save(done, state, train_seconds)
