@@ -41,18 +41,9 @@ GRID = ("backbone", "batch", "length", "trials", "precision", "part")
 def main() -> None:
     """Parse the arguments, measure, print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--backbone", nargs="+", default=["vit_b16"])
-    parser.add_argument("--batch", nargs="+", type=int, default=[8])
-    parser.add_argument("--length", nargs="+", type=int, default=[50], help="P")
-    parser.add_argument("--trials", nargs="+", type=int, default=[1])
-    parser.add_argument("--precision", nargs="+", default=[None])
+    add_shape(parser, nargs="+")
     parser.add_argument("--part", nargs="+", choices=PARTS, default=["train"])
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--method", default="vpt_deep", help="or full")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--scan", action="store_true", help="blocks as one loop")
-    parser.add_argument("--remat", action="store_true", help="compute blocks again")
-    parser.add_argument("--cache", help="folder of a compile cache: first steps again")
     args = parser.parse_args()
     points = list(itertools.product(*(getattr(args, name) for name in GRID)))
     if len(points) > 1:
@@ -61,6 +52,25 @@ def main() -> None:
         vars(args).update(zip(GRID, points[0], strict=True))
         found = PARTS[args.part](args)
     print(json.dumps(found, indent=1))
+
+
+def add_shape(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
+    """The arguments that `prepare` reads; with `nargs`, several of some."""
+
+    def add(name: str, default, kind: type, meaning: str) -> None:
+        default = [default] if nargs else default
+        parser.add_argument(name, nargs=nargs, type=kind, default=default, help=meaning)
+
+    add("--backbone", "vit_b16", str, "a name of configs/")
+    add("--batch", 8, int, "images per trial")
+    add("--length", 50, int, "P")
+    add("--trials", 1, int, "at once")
+    add("--precision", None, str, "float32 or bfloat16; else the device's default")
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--method", default="vpt_deep", help="or full")
+    parser.add_argument("--scan", action="store_true", help="blocks as one loop")
+    parser.add_argument("--remat", action="store_true", help="compute blocks again")
+    parser.add_argument("--cache", help="folder of a compile cache: first steps again")
 
 
 def own_process(args, point: tuple) -> dict:

@@ -163,12 +163,14 @@ class Model(nnx.Module):
         if step == 0:
             for edit, context in self._edits(key, train):
                 x = edit.on_images(x, context)
-            return self.backbone.embed(x, **own)
+            with jax.named_scope("embed"):
+                return self.backbone.embed(x, **own)
         last = len(self.backbone.steps)
         if step <= last:
             block = self._block(step)
-            for edit, context in self._edits(key, train):
-                x = x if block is None else edit.before_block(block, x, context)
+            with jax.named_scope("edits"):
+                for edit, context in self._edits(key, train):
+                    x = x if block is None else edit.before_block(block, x, context)
             read = self.reads if step == last else slice(None)
             module = self.backbone.steps[step - 1]
 
@@ -178,8 +180,10 @@ class Model(nnx.Module):
 
             return self._saving(run)(x)
         if step == last + 1:
-            return self.backbone.pool(x)
-        return self.head(x, key=fold(key, 0), train=train, mask=mask)
+            with jax.named_scope("pool"):
+                return self.backbone.pool(x)
+        with jax.named_scope("head"):
+            return self.head(x, key=fold(key, 0), train=train, mask=mask)
 
     def _saving(self, run):
         """`run`, with only that kept for its backward pass which there is room for."""

@@ -12,19 +12,58 @@ from vpt_jax.progress import say
 from vpt_jax.types import Key, fold, widened
 
 
-class LayerNorm(nnx.LayerNorm):
-    """LayerNorm over the last axis; statistics in float32, two-pass variance.
+def _not_before(dy: Array, saved):
+    """What a forward pass kept, for a backward pass that computes more from it again.
 
-    Its backward pass keeps the input alone and computes the statistics again.
+    Only once `dy` is there, of which all of it takes nothing: else XLA finds what the
+    forward pass computed and keeps it, or computes it early (a barrier prevents the
+    first; it is gone when XLA for CPU orders its instructions).
     """
+    nothing = 0 * dy.reshape(-1)[0]
+    return jax.tree.map(lambda x: x + nothing.astype(x.dtype), saved)
+
+
+class LayerNorm(nnx.LayerNorm):
+    """LayerNorm over the last axis; statistics in float32, two-pass variance."""
 
     def __init__(self, width: int, *, epsilon: float = 1e-6, dtype, rngs: nnx.Rngs):
-        super().__init__(
-            width, epsilon=epsilon, dtype=dtype, use_fast_variance=False, rngs=rngs
-        )
+        super().__init__(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
 
+    @jax.named_scope("norm")
     def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
-        return jax.checkpoint(super().__call__)(x)
+        y = _normalise(x, self.scale[...], self.bias[...], self.epsilon)
+        return y.astype(self.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _normalise(x, scale, bias, epsilon):
+    """LayerNorm, at least in float32; its backward pass keeps the input as it is, the
+    mean and the deviation of each row, and takes two means over a row."""
+    return _normalise_forward(x, scale, bias, epsilon)[0]
+
+
+def _normalise_forward(x, scale, bias, epsilon):
+    wide = widened(x)
+    mean = wide.mean(-1, keepdims=True)
+    var = jnp.square(wide - mean).mean(-1, keepdims=True)
+    inverse = jax.lax.rsqrt(var + epsilon)
+    scale, bias = (jnp.expand_dims(p, range(x.ndim - 1)) for p in (scale, bias))
+    y = (wide - mean) * (inverse * widened(scale)) + widened(bias)
+    return y, (x, scale, mean, inverse)
+
+
+def _normalise_backward(epsilon, saved, dy):
+    x, scale, mean, inverse = _not_before(dy, saved)
+    rows = tuple(range(x.ndim - 1))
+    normal = (widened(x) - mean) * inverse
+    inner = dy * widened(scale)
+    along = (inner * normal).mean(-1, keepdims=True)
+    dx = inverse * (inner - inner.mean(-1, keepdims=True) - normal * along)
+    dscale, dbias = (dy * normal).sum(rows), dy.sum(rows)
+    return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(scale.dtype)
+
+
+_normalise.defvjp(_normalise_forward, _normalise_backward)
 
 
 class BatchNorm(nnx.Module):
@@ -88,8 +127,9 @@ class BatchNorm(nnx.Module):
 
 @jax.checkpoint
 def gelu(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
-    """Exact (erf) GELU; its backward pass keeps `x` alone and computes erf again."""
-    return jax.nn.gelu(x, approximate=False)
+    """Exact GELU by erf, which costs less than JAX's erfc; its backward pass keeps `x`
+    alone and computes erf again."""
+    return 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5)))
 
 
 def quick_gelu(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
@@ -125,6 +165,7 @@ class DropPath(nnx.Module):
         return jnp.where(kept, x / (1 - self.rate), jnp.zeros_like(x))
 
 
+@jax.named_scope("attend")
 def attend(
     query: Float[Array, "B N H K"],
     key: Float[Array, "B M H K"],
@@ -138,9 +179,41 @@ def attend(
     if query.shape == key.shape and flash_works(query.shape[-1], query.dtype):
         return flash(query, key, value)
     query = query * (query.shape[-1] ** -0.5)
-    scores = jnp.einsum("bnhk,bmhk->bhnm", query, key)
-    weights = jax.nn.softmax(widened(scores)).astype(value.dtype)
-    return jnp.einsum("bhnm,bmhk->bnhk", weights, value)
+    heads = (x.swapaxes(1, 2) for x in (query, key, value))
+    return _attend(*heads).swapaxes(1, 2)
+
+
+@jax.custom_vjp
+def _attend(query, key, value):
+    """softmax(q k^T) v on (B, H, N, K); the weights, of which there are N M for each
+    head, are not kept for the backward pass but computed again from two sums a row."""
+    return _attend_forward(query, key, value)[0]
+
+
+def _attend_forward(query, key, value):
+    scores = widened(query @ key.mT)
+    top = scores.max(-1, keepdims=True)
+    weights = jnp.exp(scores - top)
+    total = weights.sum(-1, keepdims=True)
+    out = widened(weights.astype(value.dtype) @ value) / total
+    out = out.astype(value.dtype)
+    return out, (query, key, value, out, top, total)
+
+
+def _attend_backward(saved, dout):
+    query, key, value, out, top, total = _not_before(dout, saved)
+    weights = jnp.exp(widened(query @ key.mT) - top)
+    scaled = widened(dout) / total
+    along = (scaled * widened(out)).sum(-1, keepdims=True)
+    scaled = scaled.astype(dout.dtype)
+    dscores = weights * (widened(scaled @ value.mT) - along)
+    weights, dscores = weights.astype(value.dtype), dscores.astype(query.dtype)
+    # Of the two factors, the small one is transposed.
+    dkey, dvalue = (query.mT @ dscores).mT, (scaled.mT @ weights).mT
+    return dscores @ key, dkey, dvalue
+
+
+_attend.defvjp(_attend_forward, _attend_backward)
 
 
 def flash(
@@ -184,6 +257,7 @@ class Attention(nnx.Module):
         self.value = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
         self.out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
 
+    @jax.named_scope("projections")
     def __call__(
         self, x: Float[Array, "B N D"], read: slice = slice(None)
     ) -> Float[Array, "B M D"]:
@@ -211,6 +285,7 @@ class Mlp(nnx.Module):
         self.fc2 = nnx.Linear(hidden, width, dtype=dtype, rngs=rngs)
         self.dropout = nnx.Dropout(0.0)
 
+    @jax.named_scope("mlp")
     def __call__(
         self, x: Float[Array, "*B D"], *, key: Key | None = None, train: bool = False
     ) -> Float[Array, "*B D"]:

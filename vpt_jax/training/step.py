@@ -254,11 +254,15 @@ def make_chunk(setup: Setup, mesh: Mesh, reads: Reads = "all"):
             when, epochs=setup.epochs, warmup_epochs=setup.warmup_epochs
         )
         optimizer = setup.optimizer(lr, hyper.weight_decay)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
-        # A gradient can overflow before the loss does: what is exported stays finite.
-        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
-        alive = state.alive & finite
-        moved = (optax.apply_updates(state.trainable, updates), stats, opt_state)
+        with jax.named_scope("optimizer"):
+            updates, opt_state = optimizer.update(
+                grads, state.opt_state, state.trainable
+            )
+        trainable = optax.apply_updates(state.trainable, updates)
+        # They can overflow before the loss does: what is exported stays finite.
+        size = optax.tree.norm((grads, trainable))
+        alive = state.alive & jnp.isfinite(loss) & jnp.isfinite(size)
+        moved = trainable, stats, opt_state
         kept = jax.tree.map(functools.partial(jnp.where, alive), moved, state[:3])
         return State(
             *kept,
