@@ -22,7 +22,6 @@ from vpt_jax.data.examples import Examples
 from vpt_jax.data.source import Source, fingerprint
 from vpt_jax.errors import UserError
 from vpt_jax.progress import Bar, say
-from vpt_jax.reports import figures
 from vpt_jax.training import inputs, loop, losses, metrics, optim, step
 from vpt_jax.training.state import Checkpoints
 from vpt_jax.training.step import Setup, State
@@ -103,6 +102,8 @@ def tune(
         if config.export_backbone:
             tuned = setup, only.trainable, only.stats
             parallel.first(functools.partial(export.write_backbone, folder, *tuned))
+    from vpt_jax.reports import figures  # Matplotlib is slow to import
+
     title = f"{config.method.name} on {config.task}, {config.backbone.name}"
     curve = path / "figures" / "learning_curve.png"
     parallel.first(lambda: figures.learning_curve(lines, title, curve))

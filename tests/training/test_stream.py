@@ -80,7 +80,8 @@ def test_streamed_and_resident_images_train_alike(tmp_path, capsys):
 
 
 def test_a_killed_stream_goes_on_in_the_middle_of_an_epoch(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)  # after every step
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)  # after every chunk
+    monkeypatch.setattr(loop, "CHUNK_SECONDS", 0)  # of one step
     setup = crops_setup()
     whole = train(setup, NOTHING, tmp_path / "whole")
     steps = []
@@ -203,3 +204,27 @@ def test_images_that_only_seemed_to_be_of_one_size():
     loaded = inputs.load(setup, examples)
     assert loaded.shape == (300, 8, 8, 3)
     np.testing.assert_array_equal(loaded[:, 0, 0, 0], values)
+
+
+def test_few_computations_are_started_ahead():
+    started, taken = [], []
+
+    def start():
+        for number in range(6):
+            started.append(number)
+            yield number
+
+    for number in inputs.behind(start()):
+        taken.append(number)
+        assert len(started) == min(6, len(taken) + inputs.IN_FLIGHT)
+    assert taken == list(range(6))
+
+
+def test_a_stream_is_read_while_steps_run(tmp_path, monkeypatch):
+    """Several steps are started one after the other before the host looks again."""
+    monkeypatch.setattr(loop, "CHUNK_SECONDS", 1000)
+    looks = []
+    train(
+        crops_setup(), NOTHING, tmp_path, on_chunk=lambda done, *_: looks.append(done)
+    )
+    assert looks == [1, 9]

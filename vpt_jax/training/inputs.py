@@ -11,11 +11,13 @@ Images that the whole network reads are kept on the devices where they fit, as t
 or resized; else they are read again in every epoch, ahead of the step that needs them.
 """
 
+import collections
 import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +36,8 @@ from vpt_jax.training.step import Setup
 
 BATCH = 100  # images; a fixed size, so that scores do not depend on the device
 SAMPLE = 16  # images from which the size of all is estimated
+IN_FLIGHT = 2  # computations that are started before the result of one is waited for
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Resident:
     """Inputs of all training images on the devices."""
 
     array: jax.Array | augment.Ragged
-    max_steps = math.inf  # of one chunk
+    max_steps = math.inf  # of one call of the program
     reads = "all"
 
     def at(self, done: int) -> jax.Array | augment.Ragged:
@@ -215,11 +219,10 @@ def prepare(
     where = parallel.replicated(mesh)
     if setup.cut:
         prefix = step.make_prefix(setup, mesh)
-        parts = [
-            np.asarray(prefix(frozen, raw))[:size]
-            for _, size, raw in batches(setup, source)
-        ]
-        array = np.concatenate(parts)
+        started = (
+            (size, prefix(frozen, raw)) for _, size, raw in batches(setup, source)
+        )
+        array = np.concatenate([np.asarray(x)[:size] for size, x in behind(started)])
         if kind is Spilled:
             return Spilled(array, setup, mesh, parallel.fetch(hyper))
         return Resident(parallel.place(array, where))
@@ -266,6 +269,20 @@ def batches(setup: Setup, source: Source) -> Iterator[tuple[int, int, np.ndarray
             group = [preprocess.resize_host(image, size) for image in group]
         fill = [(0, BATCH - len(group))] + [(0, 0)] * 3
         yield start, len(group), np.pad(np.stack(group), fill, mode="edge")
+
+
+def behind(started: Iterable[T]) -> Iterator[T]:
+    """What computations give, in their order, each after `IN_FLIGHT` more are started.
+
+    JAX starts them and goes on: while the devices compute, the host prepares what the
+    next ones read. No more are started, as each holds its inputs on the devices.
+    """
+    waiting = collections.deque()
+    for result in started:
+        waiting.append(result)
+        if len(waiting) > IN_FLIGHT:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def normalised(setup: Setup, source: Source) -> Iterator[tuple]:

@@ -106,8 +106,8 @@ def train(
         while done < setup.num_steps:
             started = time.perf_counter()
             stop = min(done + chunk_steps, _next_val(setup, done, val, val_every))
-            between = np.int32(done), np.int32(stop)
-            state = chunk(state, frozen, source.at(done), labels, hyper, *between)
+            rest = frozen, source, labels, hyper
+            state = _advance(chunk, state, *rest, done, stop)
             curves = parallel.fetch((state.loss, state.correct, state.alive))
             [seconds] = parallel.agree(time.perf_counter() - started)
             train_seconds += seconds
@@ -117,7 +117,7 @@ def train(
             grown = 4 * chunk_steps if done > first else 8
             limit = max(1, int(CHUNK_SECONDS * steps / seconds))
             finished_before, done = done // spe, stop
-            chunk_steps = min(grown, limit, source.max_steps)
+            chunk_steps = min(grown, limit)
 
             val_top1 = None
             if val is not None and done == _next_val(setup, done - 1, val, val_every):
@@ -149,14 +149,36 @@ def train(
     return Outcome(state, train_seconds, compile_seconds, images / train_seconds)
 
 
+def _advance(chunk, state: State, frozen, source, labels, hyper, done, stop) -> State:
+    """The state after the steps from `done` to `stop`.
+
+    What is not on the devices is sent there while the steps before still run.
+    """
+
+    def started() -> Iterator:
+        nonlocal state
+        first = done
+        while first < stop:
+            last = min(stop, first + source.max_steps)
+            bounds = np.int32(first), np.int32(last)
+            state = chunk(state, frozen, source.at(first), labels, hyper, *bounds)
+            yield state.alive.copy()  # the state itself goes into the next step
+            first = last
+
+    for finished in inputs.behind(started()):
+        finished.block_until_ready()
+    return state
+
+
 def predict(
     setup: Setup, logits, state: State, frozen, examples: Source
 ) -> Float[np.ndarray, "T n C"]:
     """Logits of all trials for all images, in batches of one size."""
-    parts = []
-    for _, size, raw in inputs.batches(setup, examples):
-        out = logits(state.trainable, state.stats, frozen, raw)
-        parts.append(parallel.fetch(out)[:, :size])
+    started = (
+        (size, logits(state.trainable, state.stats, frozen, raw))
+        for _, size, raw in inputs.batches(setup, examples)
+    )
+    parts = [parallel.fetch(out)[:, :size] for size, out in inputs.behind(started)]
     return np.concatenate(parts, axis=1)
 
 
