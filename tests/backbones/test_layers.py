@@ -73,6 +73,57 @@ def test_statistics_are_no_parameters_and_bfloat16_stays_outside():
     assert layer.mean[...].dtype == jnp.float32
 
 
+# ---- gradients written out
+
+Q, K, V = RNG.normal(size=(3, 2, 7, 2, 8))
+ROWS, SCALE, SHIFT = RNG.normal(size=(2, 5, 8)), *RNG.normal(size=(2, 8))
+
+
+def plain_norm(x, scale, bias):
+    mean = x.mean(-1, keepdims=True)
+    var = ((x - mean) ** 2).mean(-1, keepdims=True)
+    scale, bias = scale[None, None], bias[None, None]
+    return (x - mean) / jnp.sqrt(var + 1e-6) * scale + bias
+
+
+def plain_attention(query, key, value):
+    scores = jnp.einsum("bnhk,bmhk->bhnm", query, key) / np.sqrt(8)
+    return jnp.einsum("bhnm,bmhk->bnhk", jax.nn.softmax(scores), value)
+
+
+OWN = {
+    "norm": (lambda *x: layers._normalise(*x, 1e-6), plain_norm, (ROWS, SCALE, SHIFT)),
+    "attention": (layers.attend, plain_attention, (Q, K, V)),
+    "few ask": (layers.attend, plain_attention, (Q[:, :1], K, V)),
+    "gelu": (layers.gelu, lambda x: jax.nn.gelu(x, approximate=False), (ROWS,)),
+}
+
+
+@pytest.mark.parametrize("trials", [False, True])
+@pytest.mark.parametrize("name", OWN)
+@jax.enable_x64(True)
+def test_values_and_gradients_are_those_of_the_formula(name, trials):
+    own, plain, inputs = OWN[name]
+    if trials:  # the first input differs between them, the others do not
+        inputs = (np.stack([inputs[0], 2 * inputs[0]]), *inputs[1:])
+        axes = (0, *(None,) * (len(inputs) - 1))
+        own, plain = jax.vmap(own, axes), jax.vmap(plain, axes)
+    found, pull = jax.vjp(own, *map(jnp.asarray, inputs))
+    wanted, plain_pull = jax.vjp(plain, *map(jnp.asarray, inputs))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-12)
+    out = jnp.asarray(RNG.normal(size=wanted.shape))
+    for a, b in zip(pull(out), plain_pull(out), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
+
+
+def test_no_attention_weights_are_kept():
+    query, key, value = RNG.normal(size=(3, 1, 100, 1, 2))
+    _, pull = jax.vjp(layers.attend, *map(jnp.float32, (query, key, value)))
+    assert max(x.size for x in jax.tree.leaves(pull)) == 100 * 2
+    _, plain_pull = jax.vjp(plain_attention, *map(jnp.float32, (query, key, value)))
+    assert max(x.size for x in jax.tree.leaves(plain_pull)) == 100 * 100
+
+
 # ---- attention
 
 

@@ -12,15 +12,15 @@ from vpt_jax.progress import say
 from vpt_jax.types import Key, fold, widened
 
 
-def _not_before(dy: Array, saved):
+def _not_before(dy: Float[Array, "B *N"], *kept: Float[Array, "B *M"]):
     """What a forward pass kept, for a backward pass that computes more from it again.
 
-    Only once `dy` is there, of which all of it takes nothing: else XLA finds what the
-    forward pass computed and keeps it, or computes it early (a barrier prevents the
-    first; it is gone when XLA for CPU orders its instructions).
+    Each takes nothing of `dy`, row by row, and so is not there before: else XLA finds
+    what the forward pass computed and keeps that, or computes it early (a barrier
+    prevents the first; it is gone when XLA for CPU orders its instructions).
     """
-    nothing = 0 * dy.reshape(-1)[0]
-    return jax.tree.map(lambda x: x + nothing.astype(x.dtype), saved)
+    nothing = 0 * dy[(slice(None), *(slice(1),) * (dy.ndim - 1))]
+    return tuple(x + nothing.astype(x.dtype) for x in kept)
 
 
 class LayerNorm(nnx.LayerNorm):
@@ -53,7 +53,8 @@ def _normalise_forward(x, scale, bias, epsilon):
 
 
 def _normalise_backward(epsilon, saved, dy):
-    x, scale, mean, inverse = _not_before(dy, saved)
+    x, scale, mean, inverse = saved
+    [x] = _not_before(dy, x)
     rows = tuple(range(x.ndim - 1))
     normal = (widened(x) - mean) * inverse
     inner = dy * widened(scale)
@@ -201,7 +202,8 @@ def _attend_forward(query, key, value):
 
 
 def _attend_backward(saved, dout):
-    query, key, value, out, top, total = _not_before(dout, saved)
+    *kept, top, total = saved
+    query, key, value, out = _not_before(dout, *kept)
     weights = jnp.exp(widened(query @ key.mT) - top)
     scaled = widened(dout) / total
     along = (scaled * widened(out)).sum(-1, keepdims=True)
