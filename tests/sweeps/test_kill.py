@@ -11,9 +11,11 @@ import sys
 # on disk differs.
 HARNESS = """
 import json, os, pathlib, random, signal, sys, traceback
+import sklearn.datasets
 from vpt_jax import backbones
 from vpt_jax.backbones.vit import ViTConfig
 from vpt_jax.config import base
+from vpt_jax.reports import figures
 from vpt_jax.sweeps.run import sweep
 from vpt_jax.training import loop
 

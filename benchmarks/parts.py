@@ -1,6 +1,6 @@
 """Where the time of a training step goes, part by part.
 
-python -m benchmarks.profile --backbone vit_ti16 --batch 16 --length 50
+python -m benchmarks.parts --backbone vit_ti16 --batch 16 --length 50
 
 Traces steps of the program that trains and gives each moment to the instructions that
 run in it, in equal shares; what an instruction belongs to is the innermost of `PARTS`
