@@ -49,12 +49,12 @@ def _normalise_forward(x, scale, bias, epsilon):
     inverse = jax.lax.rsqrt(var + epsilon)
     scale, bias = (jnp.expand_dims(p, range(x.ndim - 1)) for p in (scale, bias))
     y = (wide - mean) * (inverse * widened(scale)) + widened(bias)
-    return y, (x, scale, mean, inverse)
+    return y, (scale, x, mean, inverse)
 
 
 def _normalise_backward(epsilon, saved, dy):
-    x, scale, mean, inverse = saved
-    [x] = _not_before(dy, x)
+    scale, *kept = saved
+    x, mean, inverse = _not_before(dy, *kept)
     rows = tuple(range(x.ndim - 1))
     normal = (widened(x) - mean) * inverse
     inner = dy * widened(scale)
@@ -202,8 +202,7 @@ def _attend_forward(query, key, value):
 
 
 def _attend_backward(saved, dout):
-    *kept, top, total = saved
-    query, key, value, out = _not_before(dout, *kept)
+    query, key, value, out, top, total = _not_before(dout, *saved)
     weights = jnp.exp(widened(query @ key.mT) - top)
     scaled = widened(dout) / total
     along = (scaled * widened(out)).sum(-1, keepdims=True)
