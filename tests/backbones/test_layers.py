@@ -8,6 +8,7 @@ from flax import nnx
 
 from vpt_jax.backbones import layers
 from vpt_jax.backbones.layers import BatchNorm
+from vpt_jax.training import step
 
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.normal(2.0, 3.0, (5, 2, 3, 4)), jnp.float32)
@@ -122,6 +123,20 @@ def test_no_attention_weights_are_kept():
     assert max(x.size for x in jax.tree.leaves(pull)) == 100 * 2
     _, plain_pull = jax.vjp(plain_attention, *map(jnp.float32, (query, key, value)))
     assert max(x.size for x in jax.tree.leaves(plain_pull)) == 100 * 100
+
+
+def test_what_is_computed_again_is_not_kept_by_xla_either():
+    """Six layers need the weights of a few at a time; a layer has 96 x 96."""
+    x = jax.ShapeDtypeStruct((1, 96, 1, 4), jnp.float32)
+
+    def loss(x):
+        for _ in range(6):
+            x = layers.attend(x, x, x)
+        return x.sum()
+
+    options = step._compiler_options()
+    program = jax.jit(jax.grad(loss), compiler_options=options).lower(x).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 5 * 96 * 96 * 4
 
 
 # ---- attention
