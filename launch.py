@@ -63,6 +63,8 @@ def main(argv: list[str]) -> int:
     if cache is None:
         cache = pathlib.Path.home() / ".cache" / "vpt_jax" / "xla"
         jax.config.update("jax_compilation_cache_dir", str(cache))
+        # A start compiles many small programs: two seconds of nine.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     logging.getLogger("absl").setLevel(logging.ERROR)
     # That there is no TPU is no news; that there is a GPU without CUDA's jax is.
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)

@@ -18,7 +18,6 @@ import jax.numpy as jnp
 from benchmarks import train_step
 from vpt_jax.training import step
 
-
 STEPS = 3  # of a turn, as training runs several in one call
 
 

@@ -97,6 +97,7 @@ def prepare(args) -> tuple:
     """(configuration, setup, mesh, hyper-parameters, state) of a shape."""
     if args.cache:
         jax.config.update("jax_compilation_cache_dir", args.cache)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     config = configs.base("cifar100", args.method, args.backbone)
     config.backbone.checkpoint = "random"
     config.backbone.scan, config.backbone.remat = args.scan, args.remat
