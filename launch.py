@@ -33,7 +33,10 @@ _IMAGES = flags.DEFINE_multi_string(
     "images", [], "predict: a file or folder; more may follow as plain arguments."
 )
 _PROCESSES = flags.DEFINE_integer(
-    "processes", None, "train, sweep: how many processes run this command together."
+    "processes",
+    None,
+    "train, sweep: how many processes run this command together.",
+    lower_bound=1,
 )
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "HOST:PORT where process 0 listens, where nothing tells it."
@@ -69,8 +72,13 @@ def main(argv: list[str]) -> int:
     # That there is no TPU is no news; that there is a GPU without CUDA's jax is.
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
     try:
+        together = _PROCESSES.value, _COORDINATOR.value, _PROCESS.value
         if _MODE.value in ("train", "sweep"):
-            parallel.join(_PROCESSES.value, _COORDINATOR.value, _PROCESS.value)
+            parallel.join(*together)
+        elif together != (None, None, None):
+            return fail(
+                f"--mode {_MODE.value} runs in one process, without --processes"
+            )
         modes = train, sweep, report, evaluate, predict, doctor, prepare
         return dict(zip(MODES, modes, strict=True))[_MODE.value](argv[1:])
     except UserError as error:

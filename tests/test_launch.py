@@ -71,6 +71,8 @@ def test_a_mistake_in_the_flags(refused, arguments, names):
         (["--mode=predict", "--workdir=none"], ["--mode predict needs --images"]),
         (["--mode=predict", "--workdir=none", "--images=x"], ["none", "manifest.json"]),
         (["--mode=doctor"], ["--mode doctor needs --config"]),
+        (["--mode=doctor", "--processes=2"], ["--mode doctor runs in one process"]),
+        (["--processes=0"], ["processes", "positive integer"]),
     ],
 )
 def test_a_mistake_in_the_config_or_mode(refused, arguments, names):

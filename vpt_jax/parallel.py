@@ -41,7 +41,11 @@ def join(
     Raises:
         UserError: There is another number of processes than the user said.
     """
+    if (coordinator is None) != (process is None):
+        raise UserError("--coordinator and --process are given both or not at all")
     if processes is None:
+        if coordinator is not None:
+            raise UserError("--coordinator needs --processes=N, how many there are")
         started = max(int(os.environ.get(name, 1)) for name in TASKS)
         if started > 1:
             raise UserError(
@@ -49,8 +53,6 @@ def join(
                 f"work: add --processes={started}, or start one"
             )
         return
-    if (coordinator is None) != (process is None):
-        raise UserError("--coordinator and --process are given both or not at all")
     if process is not None and not 0 <= process < processes:
         raise UserError(
             f"--process={process} must be from 0 to {processes - 1}, as "

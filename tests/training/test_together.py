@@ -88,6 +88,8 @@ def test_what_the_user_says_is_passed_on(joined):
     [
         ((3, None, None), "--processes=3, but 4 run"),
         ((2, "host:1", None), "both or not at all"),
+        ((None, None, 1), "both or not at all"),
+        ((None, "host:1", 1), "--coordinator needs --processes=N"),
         ((2, None, 1), "both or not at all"),
         ((2, "host:1", 2), "--process=2 must be from 0 to 1"),
     ],
