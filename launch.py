@@ -109,16 +109,18 @@ def sweep(more: list[str]) -> int:
     """Try the grid, choose on the validation images, test the winner."""
     if more:
         return fail(f"unknown argument {more[0]!r}; flags begin with --")
+    from vpt_jax import parallel
     from vpt_jax.reports import summary
     from vpt_jax.sweeps.run import default_path, sweep
 
     config = need(_CONFIG.value, "--config")
     workdir = pathlib.Path(_WORKDIR.value or default_path(config))
     results = sweep(config, workdir)
-    for result in results:
-        summary.show_sweep(result)
-    if len(results) > 1:
-        print_report(workdir)
+    if parallel.is_first():
+        for result in results:
+            summary.show_sweep(result)
+        if len(results) > 1:
+            print_report(workdir)
     return 0 if all(result["status"] == "ok" for result in results) else 1
 
 

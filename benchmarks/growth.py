@@ -25,7 +25,8 @@ def main() -> None:
     """Parse the arguments, measure, print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     train_step.add_shape(parser)
-    parser.add_argument("--lengths", nargs="+", type=int)
+    lengths = [1, 10, 50, 100, 200]
+    parser.add_argument("--lengths", nargs="+", type=int, default=lengths)
     parser.add_argument("--split", type=int, help="T; --batch is that of all of them")
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
@@ -33,7 +34,7 @@ def main() -> None:
         parts = {"trials": args.split, "batch": args.batch // args.split}
         shapes = [{}, parts]
     else:
-        shapes = [{"length": length} for length in args.lengths or (1, 10, 50, 100)]
+        shapes = [{"length": length} for length in args.lengths]
     print(json.dumps(measure(args, shapes), indent=1))
 
 

@@ -80,6 +80,15 @@ def test_a_mistake_in_the_config_or_mode(refused, arguments, names):
     assert all(name in line for name in names), line
 
 
+def test_only_the_first_process_reports_a_sweep(command, tmp_path, monkeypatch):
+    finished = [{"status": "ok"}, {"status": "ok"}]
+    monkeypatch.setattr("vpt_jax.sweeps.run.sweep", lambda *_: finished)
+    monkeypatch.setattr("vpt_jax.parallel.is_first", lambda: False)
+    arguments = "--mode=sweep", QUICKSTART, f"--workdir={tmp_path}"
+    assert command(*arguments) == (0, "", "")
+    assert not list(tmp_path.iterdir())
+
+
 def test_missing_data(refused, tmp_path):
     line = refused(
         "--config=configs/vtab.py:cifar100",

@@ -24,6 +24,7 @@ DEEPER = dataclasses.replace(tiny.CONFIG, depth=4)
 CASES = {
     "data": (1, {"batch_size": 8}),
     "trials": (8, {}),
+    "both": (4, {}),
     "parts": (4, {"shard": True}),
     "loop": (1, {"batch_size": 8, "shard": True, "scan": True, "shape": DEEPER}),
 }
@@ -33,7 +34,6 @@ COLLECTIVE = re.compile(
     r"= .* (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
     r"|collective-broadcast|ragged-all-to-all)(?:-start)?\("
 )
-
 
 STEPS = 3
 
@@ -54,6 +54,7 @@ def train(name: str) -> tuple:
     facts = {
         "mesh": dict(mesh.shape),
         "collectives": collectives(chunk.as_text()),
+        "lines": [x for x in chunk.as_text().splitlines() if COLLECTIVE.search(x)],
         "frozen": sum(x.nbytes for x in jax.tree.leaves(frozen)),
         "own": sum(x.addressable_data(0).nbytes for x in jax.tree.leaves(frozen)),
     }

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -48,13 +49,35 @@ def test_only_the_collectives_that_are_needed(programs):
     assert kinds == {
         "data": {"all-reduce"},
         "trials": set(),
+        "both": {"all-reduce"},
         "parts": {"all-gather", "all-reduce"},
         "loop": {"all-gather", "all-reduce"},
     }
-    for name in ("data", "parts", "loop"):  # XLA sums together what there is to sum
+    for name in (
+        "data",
+        "both",
+        "parts",
+        "loop",
+    ):  # XLA sums together what there is to sum
         assert programs[name]["collectives"]["all-reduce"] <= 3
     assert programs["data"]["mesh"] == {"trial": 1, "data": 8}
     assert programs["parts"]["mesh"] == {"trial": 4, "data": 2}
+
+
+# Devices 0 and 1, 2 and 3, ...: the forms in which XLA writes the axis `data` of 4 x 2.
+PAIRS = re.compile(
+    r"\{\{0,1\},\{2,3\},\{4,5\},\{6,7\}\}|\[4,2\]<=\[8\]"
+    r"|mesh\['axis_0'=4,'axis_1'=2[^]]*\] \{'axis_1'\}"
+    r"|mesh\['trial'=4,'data'=2\] \{'data'\}"
+    r"|mesh\['axis_0'=2,'axis_1'=4\], device_ids=\(\[4,2\]T\(1,0\)\) \{'axis_0'\}"
+)
+
+
+def test_no_device_waits_for_another_trial(programs):
+    assert programs["both"]["mesh"] == {"trial": 4, "data": 2}
+    assert programs["both"]["lines"]
+    for line in programs["both"]["lines"]:
+        assert PAIRS.search(line), line
 
 
 def test_a_device_holds_its_part_and_gathers_block_by_block(programs):
