@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import train_step
-from vpt_jax.training import step
 
 STEPS = 3  # of a turn, as training runs several in one call
 
@@ -71,8 +70,8 @@ class Step:
         labels = jnp.zeros(args.batch, jnp.int32)
         images = jnp.asarray(train_step.pixels(args))
         bounds = jnp.int32(0), jnp.int32(STEPS)
-        self._rest = setup.parts[2], images, labels, hyper, *bounds
-        chunk = step.make_chunk(setup, mesh).lower(self._state, *self._rest)
+        self._rest = setup.network.parts[2], images, labels, hyper, *bounds
+        chunk = programs.make_chunk(setup, mesh).lower(self._state, *self._rest)
         self._chunk = chunk.compile()
         self.flops = args.trials * train_step.count_flops(setup, gradients=True)
         self.megabytes = self._chunk.memory_analysis().temp_size_in_bytes // 10**6

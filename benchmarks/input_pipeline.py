@@ -19,7 +19,6 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from vpt_jax import api
 from vpt_jax import config as configs
 from vpt_jax.data.source import Files
 from vpt_jax.training.inputs import Stream
@@ -67,7 +66,7 @@ def stream(files: list[str], count: int, epochs: int) -> Stream:
     config = configs.base("digits", "linear", "vit_nano")
     config.data.preset, config.image_size = "vpt_fgvc", SIZE
     config.batch_size, config.epochs = BATCH, epochs
-    setup = api.make_setup(configs.resolve(config), labels, 1)
+    setup = configs.resolve(config).make_setup(labels)
     source = Files(paths, labels, tuple(map(str, range(count))))
     return Stream(source, setup, 0, slice(0, BATCH), lambda batch: batch)
 

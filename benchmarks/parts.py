@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import train_step
-from vpt_jax.training import step
 
 PARTS = ("embed", "edits", "norm", "projections", "attend", "mlp", "pool", "head")
 PARTS += ("optimizer",)
@@ -41,8 +40,8 @@ def measure(args) -> dict:
     """Milliseconds per step of each part, forwards and backwards."""
     _, setup, mesh, hyper, state = train_step.prepare(args)
     labels = jnp.zeros(args.batch, jnp.int32)
-    rest = setup.parts[2], jnp.asarray(train_step.pixels(args)), labels, hyper
-    chunk = step.make_chunk(setup, mesh).lower(state, *rest, 0, 1).compile()
+    rest = setup.network.parts[2], jnp.asarray(train_step.pixels(args)), labels, hyper
+    chunk = programs.make_chunk(setup, mesh).lower(state, *rest, 0, 1).compile()
     state = jax.block_until_ready(chunk(state, *rest, jnp.int32(0), jnp.int32(2)))
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):

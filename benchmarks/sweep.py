@@ -8,7 +8,7 @@ processes, which helps the scripted side only. Where fewer processes are run tha
 grid has points, their mean time is multiplied. `--halving n` also runs the grid with
 successive halving and says what that saved and whether it chose the same point.
 
-The cost model of the whole protocol follows: see docs/sweeps.md.
+`python -m benchmarks.protocol_cost` counts what the whole protocol costs.
 """
 
 import argparse
@@ -20,8 +20,6 @@ import tempfile
 import time
 
 import jax
-
-from vpt_jax.sweeps import cost
 
 ONE = """
 import sys, json
@@ -44,7 +42,7 @@ from vpt_jax.sweeps import run, selection
 config.data.split, config.sweep.halving = "train800val200", {halving}
 config.sweep.seeds = (42,)
 class Chosen(Exception): pass
-def stop(self, chosen, *_): raise Chosen(json.dumps(dict(top1=chosen.val_top1,
+def stop(self, chosen, *_): raise Chosen(json.dumps(dict(top1=chosen.validation,
     base_lr=chosen.base_lr, weight_decay=chosen.weight_decay)))
 run.JobRun._test = stop  # the grid alone, as on the other side
 try: run.sweep(config, {workdir!r})
@@ -53,17 +51,14 @@ except Chosen as chosen: print(chosen)
 
 
 def main() -> None:
-    """Parse the arguments, measure, print JSON and the cost model."""
+    """Parse the arguments, measure, print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--method", default="linear")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--processes", type=int, default=40)
     parser.add_argument("--halving", type=int, default=0)
-    parser.add_argument("--cost-only", action="store_true")
     args = parser.parse_args()
-    if not args.cost_only:
-        print(json.dumps(measure(args), indent=1))
-    print(cost.markdown())
+    print(json.dumps(measure(args), indent=1))
 
 
 def measure(args) -> dict:

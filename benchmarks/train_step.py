@@ -30,10 +30,11 @@ import numpy as np
 import psutil
 from flax import nnx
 
-from vpt_jax import api, data, parallel
 from vpt_jax import config as configs
+from vpt_jax import parallel
 from vpt_jax.backbones import layers
-from vpt_jax.training import losses, optim, step
+from vpt_jax.training import optim, programs
+from vpt_jax.training.setup import Setup
 
 SIDES = {"cpu": (1024, 2048), "gpu": (4096, 8192), "tpu": (4096, 8192)}
 """Of the square matrices that set the ceiling."""
@@ -94,7 +95,7 @@ def own_process(args, point: tuple) -> dict:
 
 
 def prepare(args) -> tuple:
-    """(configuration, setup, mesh, hyper-parameters, state) of a shape."""
+    """(experiment, setup, mesh, hyper-parameters, state) of a shape."""
     if args.cache:
         jax.config.update("jax_compilation_cache_dir", args.cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -105,14 +106,13 @@ def prepare(args) -> tuple:
     config.precision = args.precision
     if args.method == "vpt_deep":
         config.method.length = args.length
-    config = configs.resolve(config)
-    classes = data.get_task(config.task).num_classes
-    setup = api.make_setup(config, np.zeros(args.batch, np.int32), classes)
+    experiment = configs.resolve(config)
+    setup = experiment.make_setup(np.zeros(args.batch, np.int32))
     mesh = parallel.make_mesh(args.trials, args.batch)
     ones = jnp.ones(args.trials)
     hyper = optim.Hyper(0.1 * ones, 1e-3 * ones, jnp.arange(args.trials))
-    state = step.make_init(setup, mesh)(setup.pretrained.params, hyper)
-    return config, setup, mesh, hyper, state
+    state = programs.make_init(setup, mesh)(setup.network.pretrained.params, hyper)
+    return experiment, setup, mesh, hyper, state
 
 
 def pixels(args) -> np.ndarray:
@@ -123,11 +123,11 @@ def pixels(args) -> np.ndarray:
 
 def measure(args) -> dict:
     """Median seconds of a step after two that do not count."""
-    config, setup, mesh, hyper, state = prepare(args)
+    experiment, setup, mesh, hyper, state = prepare(args)
     labels = jnp.zeros(args.batch, jnp.int32)
-    rest = setup.parts[2], jnp.asarray(pixels(args)), labels, hyper
+    rest = setup.network.parts[2], jnp.asarray(pixels(args)), labels, hyper
     started = time.perf_counter()
-    chunk = step.make_chunk(setup, mesh).lower(state, *rest, 0, 1).compile()
+    chunk = programs.make_chunk(setup, mesh).lower(state, *rest, 0, 1).compile()
     compile_seconds = time.perf_counter() - started
     seconds = []
     for n in range(2 + args.repeats):
@@ -142,28 +142,33 @@ def measure(args) -> dict:
         "first_step_after_start_seconds": round(since_start, 2),
     }
     flops = args.trials * count_flops(setup, gradients=True)
-    return facts | report(args, config, seconds[2:], compile_seconds, flops, chunk)
+    return facts | report(args, experiment, seconds[2:], compile_seconds, flops, chunk)
 
 
 def infer(args) -> dict:
     """Median seconds of the logits of a batch."""
-    config, setup, mesh, _, state = prepare(args)
-    rest = state.trainable, state.stats, setup.parts[2], jnp.asarray(pixels(args))
+    experiment, setup, mesh, _, state = prepare(args)
+    rest = (
+        state.trainable,
+        state.stats,
+        setup.network.parts[2],
+        jnp.asarray(pixels(args)),
+    )
     started = time.perf_counter()
-    logits = step.make_logits(setup, mesh).lower(*rest).compile()
+    outputs = programs.make_outputs(setup.network, mesh).lower(*rest).compile()
     compile_seconds = time.perf_counter() - started
-    seconds = timed(lambda: logits(*rest), 2 + args.repeats)[2:]
+    seconds = timed(lambda: outputs(*rest), 2 + args.repeats)[2:]
     flops = args.trials * count_flops(setup, gradients=False)
-    return report(args, config, seconds, compile_seconds, flops, logits)
+    return report(args, experiment, seconds, compile_seconds, flops, outputs)
 
 
 PARTS = {"train": measure, "inference": infer}
 
 
-def report(args, config, seconds, compile_seconds, flops, program) -> dict:
+def report(args, experiment, seconds, compile_seconds, flops, program) -> dict:
     """What one combination took."""
     median = statistics.median(seconds)
-    peak = matmul_flops_per_second(jnp.dtype(config.precision))
+    peak = matmul_flops_per_second(jnp.dtype(experiment.network.backbone.precision))
     memory = jax.local_devices()[0].memory_stats() or {}
     return {
         "device": jax.devices()[0].device_kind,
@@ -177,7 +182,7 @@ def report(args, config, seconds, compile_seconds, flops, program) -> dict:
             "length": args.length,
             "image_size": args.image_size,
         },
-        "precision": config.precision,
+        "precision": experiment.network.backbone.precision,
         "scan": args.scan,
         "remat": args.remat,
         "step_seconds": round(median, 5),
@@ -215,14 +220,14 @@ def matmul_flops_per_second(dtype) -> float:
     return best
 
 
-def count_flops(setup: step.Setup, gradients: bool) -> int:
+def count_flops(setup: Setup, gradients: bool) -> int:
     """Of the products in a step of one trial, or in the logits of one.
 
     With attention as it is defined: what we compute twice to save memory counts once,
     and what cuDNN does counts.
     """
-    graphdef, trainable, frozen, stats = setup.parts
-    size = setup.image_size
+    graphdef, trainable, frozen, stats = setup.network.parts
+    size = setup.network.image_size
     images = jax.ShapeDtypeStruct((setup.batch_size, size, size, 3), jnp.float32)
 
     def loss(trainable, frozen, images):
@@ -231,7 +236,8 @@ def count_flops(setup: step.Setup, gradients: bool) -> int:
         key = jax.random.key(0)
         logits = model.suffix(images, 0, key=key, train=True, mask=ones)
         labels = jnp.zeros(setup.batch_size, jnp.int32)
-        return losses.cross_entropy(logits, labels, ones, setup.class_weights)
+        objective = setup.network.objective
+        return objective.loss(logits, labels, ones, setup.class_weights)[0]
 
     run = jax.grad(loss) if gradients else loss
     shapes = jax.eval_shape(lambda x: x, frozen)

@@ -9,7 +9,7 @@ from vpt_jax.config import base
 
 
 def get_config():
-    """Full training of `vit_nano` from random weights on `data.procedural`."""
+    """Full training of `vit_nano` from random weights on `assets.procedural`."""
     config = base("procedural", "full", "vit_nano")
     config.backbone.checkpoint = "random"
     config.data.split = "train800"

@@ -27,13 +27,15 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     jax.config.update("jax_numpy_rank_promotion", "raise")
-    if hasattr(config, "workerinput"):
-        return  # the rest is in the environment that the first process gave
-    # Tiny programs: compiling takes the time, so let the compiler do less.
-    given = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{given} --xla_backend_optimization_level=0".strip()
-    # Runs of one shape are compiled once, here and in processes that tests start.
-    cache = tempfile.TemporaryDirectory()
+    if not hasattr(config, "workerinput"):  # workers have it in their environment
+        # Tiny programs: compiling takes the time, so let the compiler do less.
+        given = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{given} --xla_backend_optimization_level=0".strip()
+    # Runs of one shape are compiled once, here and in processes that tests start. Each
+    # worker has a cache of its own: JAX writes entries bit by bit, and what another
+    # worker has half written would be read with a warning, which is an error here.
+    worker = getattr(config, "workerinput", {}).get("workerid", "master")
+    cache = tempfile.TemporaryDirectory(prefix=f"{worker}-")
     config.add_cleanup(cache.cleanup)
     settings = {
         "jax_compilation_cache_dir": cache.name,
@@ -92,7 +94,7 @@ def tiny(new_tiny):
 @pytest.fixture
 def command(monkeypatch, capsys):
     """Runs launch.py in this process: arguments to (exit code, stdout, stderr)."""
-    import launch
+    from vpt_jax import cli
 
     def run(*arguments):
         argv = ["launch.py", *map(str, arguments)]
@@ -102,8 +104,10 @@ def command(monkeypatch, capsys):
             # ml_collections imports config files by a deprecated function.
             warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)
             flags.FLAGS.unparse_flags()
+            # Else the next config file would be loaded on top of the last one.
+            sys.modules.pop("config_config", None)
             try:
-                code = launch.main(launch.parse(argv))
+                code = cli.run(cli.parse(argv))
             except SystemExit as end:
                 code = end.code
         return code, *capsys.readouterr()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vpt_jax.config import arguments, base, resolve, to_dict
+from vpt_jax.config import arguments, base, resolve
 from vpt_jax.errors import UserError
 from vpt_jax.methods.prompt import PromptConfig
 
@@ -13,6 +13,10 @@ def resolved(method="vpt_deep", **changes):
         {key.replace("__", "."): value for key, value in changes.items()}
     )
     return resolve(config)
+
+
+def content(*arguments, **changes):
+    return resolved(*arguments, **changes).content
 
 
 def refused(message, method="vpt_deep", **changes):
@@ -32,22 +36,22 @@ WARM = {"epochs": 1, "optim__warmup_epochs": 1}
     ],
 )
 def test_names_of_prompt_tuning(alias, deep):
-    method = resolved(alias).method
+    method = content(alias)["method"]
     wanted = {"name": "prompt", "length": 10, "deep": deep, "dropout": 0.1}
-    assert wanted.items() <= to_dict(method).items()
-    assert set(to_dict(method)) == {"name", *vars(PromptConfig())}
+    assert wanted.items() <= method.items()
+    assert set(method) == {"name", *vars(PromptConfig())}
 
 
 def test_methods_joined_by_plus():
     config = base("digits", "vpt_shallow+mlp-2", "vit_nano")
     config.method.dropout = 0.0
-    method = to_dict(resolve(config).method)
+    method = resolve(config).content["method"]
     assert method["name"] == "prompt+mlp" and method["mlp_layers"] == 2
     assert method["deep"] is False and method["dropout"] == 0.0
     again = base("digits", method["name"], "vit_nano")
     for key, value in method.items():
         again.method[key] = value
-    assert to_dict(resolve(again).method) == method
+    assert resolve(again).content["method"] == method
 
 
 def test_a_frame_must_fit_the_patches():
@@ -58,7 +62,8 @@ def test_a_frame_must_fit_the_patches():
 
 
 def test_an_option_beats_the_alias():
-    assert resolved("vpt_shallow", method__deep=True).method.deep is True
+    [choice] = resolved("vpt_shallow", method__deep=True).network.method
+    assert choice.config.deep is True
 
 
 @pytest.mark.parametrize(
@@ -72,7 +77,7 @@ def test_an_option_beats_the_alias():
 def test_defaults_follow_the_method(method, expected):
     """Also of a method that an override names after the file chose another."""
     for config in (resolved(method), resolved("linear", method__name=method)):
-        optim = config.optim
+        optim = config.optimizer
         found = optim.name, optim.base_lr, optim.weight_decay, optim.warmup_epochs
         assert found == expected
         assert config.batch_size == 64
@@ -80,11 +85,21 @@ def test_defaults_follow_the_method(method, expected):
 
 
 def test_the_backbone_decides_image_size_and_preset():
-    config = resolved()
-    assert (config.image_size, config.data.preset) == (32, "inception")
-    config = resolve(base("cifar100"))
-    assert (config.image_size, config.data.preset) == (224, "vpt")
-    assert (config.precision, config.backbone.dtype) == ("float32", "float32")
+    for config, size, preset in (
+        (resolved(), 32, "inception"),
+        (resolve(base("cifar100")), 224, "vpt"),
+    ):
+        assert (config.network.image_size, config.network.preset.name) == (size, preset)
+        assert config.content["data"]["preset"] == preset
+        backbone = config.network.backbone
+        assert (backbone.precision, backbone.dtype) == ("float32", "float32")
+
+
+def test_the_target_decides_the_precision():
+    config = base("digits", "vpt_deep", "vit_nano")
+    for platform, precision in (("cpu", "float32"), ("tpu", "bfloat16")):
+        backbone = resolve(config, platform).network.backbone
+        assert (backbone.precision, backbone.dtype) == (precision, precision)
 
 
 def test_base_is_not_changed_and_resolving_again_changes_nothing():
@@ -93,22 +108,22 @@ def test_base_is_not_changed_and_resolving_again_changes_nothing():
     assert config.batch_size is None and config.method.name == "vpt_deep"
     again = base("digits", "vpt_deep", "vit_nano")
     again.batch_size = once.batch_size
-    assert to_dict(resolve(again)) == to_dict(once)
+    assert resolve(again).content == once.content
 
 
 def test_one_configuration_leaves_no_trace_in_the_next():
-    before = to_dict(resolved())
+    before = content()
     resolved(method__length=3, method__dropout=0.5, seeds=(1, 2), batch_size=8)
-    assert to_dict(resolved()) == before
+    assert content() == before
 
 
 # ---- learning rate and schedule
 
 
 def test_base_lr_is_per_256_images():
-    optim = resolved(optim__base_lr=2.0, batch_size=128).optim
+    optim = resolved(optim__base_lr=2.0, batch_size=128).optimizer
     assert (optim.lr, optim.base_lr) == (1.0, 2.0)
-    optim = resolved(optim__lr=2.0, batch_size=128).optim
+    optim = resolved(optim__lr=2.0, batch_size=128).optimizer
     assert (optim.lr, optim.base_lr) == (2.0, 4.0)
 
 
@@ -118,16 +133,16 @@ def test_lr_and_base_lr_exclude_each_other():
 
 
 def test_warmup_is_a_share_of_the_epochs():
-    assert resolved(epochs=50).optim.warmup_epochs == 5
-    assert resolved(epochs=5).optim.warmup_epochs == 0
-    assert resolved(epochs=5, optim__warmup_epochs=4).optim.warmup_epochs == 4
+    assert resolved(epochs=50).optimizer.warmup_epochs == 5
+    assert resolved(epochs=5).optimizer.warmup_epochs == 0
+    assert resolved(epochs=5, optim__warmup_epochs=4).optimizer.warmup_epochs == 4
     refused("warmup_epochs 5 must be less", epochs=5, optim__warmup_epochs=5)
 
 
 def test_adamw_public_without_decay_is_sgd():
     given = {"optim__name": "adamw_public", "optim__weight_decay": 0.0}
-    assert resolved(**given).optim.name == "sgd"
-    assert resolved(optim__name="adamw_public").optim.name == "adamw_public"
+    assert resolved(**given).optimizer.name == "sgd"
+    assert resolved(optim__name="adamw_public").optimizer.name == "adamw_public"
 
 
 # ---- seeds

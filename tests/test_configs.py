@@ -9,13 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vpt_jax import api, data, parallel
-from vpt_jax.config import resolve, to_dict
+from vpt_jax import parallel
+from vpt_jax.config import resolve
 from vpt_jax.data.examples import Examples
 from vpt_jax.errors import UserError
 from vpt_jax.sweeps import plan
-from vpt_jax.training import loop
-from vpt_jax.training.inputs import Limits
+from vpt_jax.training import inputs, loop
 from vpt_jax.training.optim import Hyper
 from vpt_jax.training.state import Checkpoints
 
@@ -48,24 +47,24 @@ def test_a_config_takes_a_step(name, argument, checkpoint, new_tiny, tmp_path):
     argument = [word.format(folder=tmp_path / "images") for word in argument]
     config = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"](*argument)
     full = resolve(config)
-    assert full.optim.lr > 0
+    assert full.optimizer.lr > 0
 
     config.backbone.name, config.backbone.checkpoint = "vit_test", str(checkpoint)
     config.epochs, config.batch_size, config.optim.warmup_epochs = 1, 2, 0
-    config = resolve(config)
+    run = resolve(config)
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
     examples = Examples.from_images(list(images), [0, 1], ["a", "b"])
-    task = data.get_task(config.task)
-    setup = api.make_setup(config, examples.labels, task.num_classes)
-    [choice] = setup.method
-    assert choice.name == full.method.name and setup.num_steps == 1
+    setup = run.make_setup(examples.labels)
+    [choice] = setup.network.method
+    assert choice.name == full.network.method_name and setup.num_steps == 1
 
-    lr, decay = jnp.array([config.optim.lr]), jnp.array([config.optim.weight_decay])
-    hyper = Hyper(lr, decay, jnp.array([0], jnp.uint32))
-    mesh = parallel.make_mesh(1, config.batch_size)
+    lr, decay = run.optimizer.lr, run.optimizer.weight_decay
+    hyper = Hyper(jnp.array([lr]), jnp.array([decay]), jnp.array([0], jnp.uint32))
+    mesh = parallel.make_mesh(1, setup.batch_size)
+    place = inputs.decide(setup, run.limits, examples)
     losses = []
     outcome = loop.train(
-        *(setup, mesh, hyper, examples, None, 0, Limits(), Checkpoints(tmp_path)),
+        *(setup, mesh, hyper, examples, None, 0, place, Checkpoints(tmp_path)),
         lambda done: None,
         lambda epoch: losses.append(epoch.train_loss),
         lambda *progress: None,
@@ -83,7 +82,7 @@ def test_every_ablation_is_a_suite_of_sweeps():
         config = module["get_config"](f"{name},digits")
         found = plan.jobs(config)
         assert len(found) >= 4 and config.sweep.ablation
-        resolved = [to_dict(resolve(job.config)) for job in found]
+        resolved = [resolve(job.config).content for job in found]
         texts = [json.dumps(one, sort_keys=True) for one in resolved]
         assert len(set(texts)) == len(found), name
     assert resolved[0]["backbone"]["name"] == "vit_b16"

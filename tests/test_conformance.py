@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from building import build_model
 from flax import nnx
 
 from vpt_jax import backbones, methods
 from vpt_jax.backbones.vit import ViT, ViTConfig
-from vpt_jax.model import first_trained_step
-from vpt_jax.training import losses
+from vpt_jax.model import first_trained_piece
+from vpt_jax.objectives import classification
 from vpt_jax.types import count, flatten, path_name
 
 SMALL = ViTConfig(patch=4, width=8, depth=3, heads=2, mlp_dim=16, image_size=8)
@@ -88,7 +89,7 @@ def build(name, config=SMALL):
         config = LARGE
     size = methods.image_size(chosen, config.image_size)
     backbone = ViT(dataclasses.replace(config, image_size=size), rngs=nnx.Rngs(0))
-    model = methods.build(backbone, CLASSES, chosen, nnx.Rngs(1))
+    model = build_model(backbone, CLASSES, chosen)
     images = jax.random.normal(
         jax.random.key(0), (BATCH, config.image_size, config.image_size, 3)
     )
@@ -130,7 +131,7 @@ def test_conformance(name):
     # ---- the first trained step, and that the frozen prefix and the rest are the whole
     cut = CASES[name][2]
     shape = jax.ShapeDtypeStruct(images.shape, images.dtype)
-    assert first_trained_step(graphdef, trainable, frozen, stats, shape) == cut
+    assert first_trained_piece(graphdef, trainable, frozen, stats, shape) == cut
     whole = model(images)
     prefix = model.prefix(images, cut)
     np.testing.assert_allclose(model.suffix(prefix, cut), whole, atol=1e-6)
@@ -145,8 +146,8 @@ def test_conformance(name):
         def loss(trainable):
             model = nnx.merge(graphdef, trainable, frozen, stats)
             logits = model(images, key=key, train=True, mask=mask)
-            loss = losses.cross_entropy(logits, labels, mask)
-            return loss, methods.split(model, chosen)[3]
+            total, size = classification.loss(logits, labels, mask)
+            return total / size, methods.split(model, chosen)[3]
 
         return jax.grad(loss, has_aux=True)(trainable)
 
@@ -168,9 +169,8 @@ def test_conformance(name):
 @pytest.mark.parametrize("name", UNCHANGED_AT_START)
 def test_a_method_that_starts_at_zero_leaves_the_logits(name):
     _, model, images = build(name)
-    plain = methods.build(
-        ViT(SMALL, rngs=nnx.Rngs(0)), CLASSES, methods.choose("linear", {}), nnx.Rngs(1)
-    )
+    backbone, linear = ViT(SMALL, rngs=nnx.Rngs(0)), methods.choose("linear", {})
+    plain = build_model(backbone, CLASSES, linear)
     np.testing.assert_allclose(model(images), plain(images), rtol=0, atol=1e-6)
 
 
@@ -210,7 +210,7 @@ def trained_on_vit_b16(method, options, num_classes):
 
     def shapes():
         backbone = ViT(backbones.CONFIGS["vit_b16"], rngs=nnx.Rngs(0))
-        model = methods.build(backbone, num_classes, chosen, nnx.Rngs(1))
+        model = build_model(backbone, num_classes, chosen)
         return methods.split(model, chosen)[1]
 
     return count(jax.eval_shape(shapes))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from building import build_model
 from flax import nnx
 
 from vpt_jax import UserError, backbones, methods
@@ -75,7 +76,7 @@ def build(family, method, options):
     size = methods.image_size(chosen, config.image_size)
     config = dataclasses.replace(config, image_size=size)
     backbone = backbones.FAMILIES[type(config)](config, rngs=nnx.Rngs(0))
-    return chosen, methods.build(backbone, 3, chosen, nnx.Rngs(1))
+    return chosen, build_model(backbone, 3, chosen)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

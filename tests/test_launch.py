@@ -46,7 +46,7 @@ def refused(command):
         (["--config.task=mnist"], ["'mnist'", "cifar100", "digits"]),
         (["--config.backbone.name=vgg"], ["'vgg'", "vit_nano", "vit_b16"]),
         (["--config.image_size=30"], ["30", "8 px"]),
-        (["--mode=fly"], ["'fly'", "train, sweep, report, eval"]),
+        (["--mode=fly"], ["--mode=fly", "train|sweep|report|eval"]),
         (["--config.backbone.checkpoint=no.npz"], ["no.npz", "does not exist", "PATH"]),
     ],
 )
@@ -192,3 +192,40 @@ def test_doctor_knows_what_a_checkpoint_needs(command, monkeypatch):
         assert part in words
     _, out, _ = command(*arguments, "--config.backbone.name=deit_ti16")
     assert "5,524,416" in out and "not installed" not in out
+
+
+# ---- eval and predict take everything from the run
+
+
+@pytest.mark.parametrize("mode", ["eval", "predict"])
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["--config.epochs=1"], ["cannot heed --config.epochs", "backbone.checkpoint"]),
+        (["--config.image_size=16"], ["cannot heed --config.image_size"]),
+        (["--config.method.length=3"], ["cannot heed --config.method.length"]),
+    ],
+)
+def test_what_a_finished_run_cannot_heed_is_refused(refused, mode, arguments, names):
+    more = ["--images=x"] * (mode == "predict")
+    line = refused(QUICKSTART, f"--mode={mode}", "--workdir=none", *arguments, *more)
+    assert f"--mode {mode}" in line and all(name in line for name in names), line
+
+
+def test_a_config_of_another_run_is_refused(command, refused, new_tiny, tmp_path):
+    workdir = tmp_path / "run"
+    config = new_tiny()
+    config.epochs = 1
+    vpt_jax.tune(config, workdir)
+    for named, parts in (
+        ("configs/vtab.py:cifar100", ["another task", "cifar100, not digits"]),
+        ("configs/vtab.py:digits", ["another backbone", "vit_b16, not vit_test"]),
+        ("configs/vtab.py:digits,linear,vit_test", ["another method", "linear"]),
+        ("configs/vtab.py:digits,vpt_shallow,vit_test", ["another method", "False"]),
+    ):
+        line = refused("--mode=eval", f"--config={named}", "--workdir", workdir)
+        assert all(part in line for part in parts), line
+    same = "--config=configs/vtab.py:digits,vpt-deep,vit_test"
+    fewer = "--config.data.test_examples=20"
+    code, out, err = command("--mode=eval", same, fewer, "--workdir", workdir)
+    assert (code, err) == (0, "") and "n_test" in out and " 20 " in out

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from building import build_model
 from flax import nnx
 from safetensors.numpy import save_file
 
@@ -22,7 +23,7 @@ LENGTHS = {"length": 2}
 def make(name, options, config=SMALL):
     chosen = methods.choose(name, options)
     backbone = ViT(config, rngs=nnx.Rngs(0))
-    model = methods.build(backbone, 5, chosen, nnx.Rngs(1))
+    model = build_model(backbone, 5, chosen)
     return model, methods.split(model, chosen)
 
 

@@ -13,12 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from building import build_model
 from flax import nnx
 from public_names import choose, config_of, placed, to_ours
 
 from vpt_jax import backbones, checkpoints, methods
-from vpt_jax.training import losses, optim
-from vpt_jax.training.step import decays
+from vpt_jax.model import FinalBias
+from vpt_jax.objectives import classification
+from vpt_jax.training import optim
 from vpt_jax.types import count, flatten, path_name, unflatten
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -89,7 +91,7 @@ def test_case(case):
     chosen = methods.choose(*choose(case))
     size = methods.image_size(chosen, case["image_size"])
     backbone = backbone_of(case, size)
-    model = methods.build(backbone, case["num_classes"], chosen, nnx.Rngs(0))
+    model = build_model(backbone, case["num_classes"], chosen, seed=0)
     graphdef, trainable, frozen, stats = methods.split(model, chosen)
     with np.load(case["folder"] / f"{case['name']}.npz") as file:
         dead = unused(file)
@@ -122,12 +124,13 @@ def test_case(case):
     def loss_of(trainable, stats):
         model = nnx.merge(graphdef, trainable, frozen, stats)
         logits = model(images, key=jax.random.key(0), train=True, mask=mask)
-        loss = losses.cross_entropy(logits, labels, mask)
-        return loss, methods.split(model, chosen)[3]
+        total, size = classification.loss(logits, labels, mask)
+        return total / size, methods.split(model, chosen)[3]
 
     found = logits_of(trainable, stats)
     np.testing.assert_allclose(found, logits_before, rtol=0, atol=1e-4)
-    make = optim.make_optimizer("sgd", case["momentum"], decays)
+    final_biases = flatten(nnx.as_pure(nnx.state(model, FinalBias)))
+    make = optim.make_optimizer("sgd", case["momentum"], final_biases)
     optimizer = make(case["lr"], case["weight_decay"])
     state = optimizer.init(trainable)
     gradient_of = jax.jit(jax.value_and_grad(loss_of, has_aux=True))

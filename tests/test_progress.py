@@ -4,6 +4,7 @@ import io
 
 from rich.console import Console
 
+from vpt_jax.objectives import classification
 from vpt_jax.progress import SweepTable
 
 
@@ -21,11 +22,12 @@ def record(position, val_top1, status="ok"):
 def show(terminal):
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=120, no_color=True)
-    with SweepTable({"cifar100": 40, "dtd": 40}, console) as table:
+    jobs = dict.fromkeys(("cifar100", "dtd"), (40, classification))
+    with SweepTable(jobs, console) as table:
         table.start("cifar100", "length=5", 8, 100)
         table.update("cifar100", 0.5, 1234.0)
-        table.chunk_done("cifar100", [record(0, 60.0), record(1, None, "failed: x")])
-        table.chunk_done("cifar100", [record(2, 62.5)])
+        table.cohort_done("cifar100", [record(0, 60.0), record(1, None, "failed: x")])
+        table.cohort_done("cifar100", [record(2, 62.5)])
         table.note("cifar100", "winner on all images, 5 seeds")
         with table.paused():
             Console(file=out, width=120).print("another display")
@@ -45,7 +47,7 @@ def test_a_terminal_sees_a_table():
     assert "0 / 40" in screen and "another display" in screen
 
 
-def test_elsewhere_a_line_per_chunk(capsys):
+def test_elsewhere_a_line_per_cohort(capsys):
     _, screen = show(False)
     assert screen == "another display\n"
     assert capsys.readouterr().err.splitlines() == [

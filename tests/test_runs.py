@@ -1,5 +1,6 @@
 """Whole runs: what they leave behind, what they keep, and being interrupted."""
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -16,21 +17,20 @@ import pytest
 from safetensors.numpy import load_file
 
 import vpt_jax
-from vpt_jax import api, data, parallel
+from vpt_jax import data, parallel, runs
 from vpt_jax.config import resolve
 from vpt_jax.errors import UserError
 from vpt_jax.progress import Bar
-from vpt_jax.training import loop
-from vpt_jax.training.inputs import Limits
+from vpt_jax.runs.run import default_path
+from vpt_jax.training import inputs, loop
 from vpt_jax.training.optim import Hyper
 from vpt_jax.training.state import Checkpoints
 from vpt_jax.types import count
-from vpt_jax.workdir import default_path
 
 RESULT = """
     task group method method_options backbone checkpoint_sha256 num_classes image_size
-    epochs batch_size seed optimizer lr weight_decay precision normalization test_top1
-    test_top1_std test_top1_per_seed test_top1_ensemble test_top5 test_auc
+    epochs batch_size seed optimizer lr weight_decay precision normalization metric
+    test_top1 test_top1_std test_top1_per_seed test_top1_ensemble test_top5 test_auc
     test_mean_per_class val_top1
     trainable_params head_params backbone_params tuned_percent tuned_bytes train_seconds
     compile_seconds images_per_second peak_memory_bytes n_train n_val n_test
@@ -139,9 +139,9 @@ def test_a_workdir_belongs_to_one_config(reference, new_tiny, tmp_path):
     [("folder:/my photos/cats & dogs", "cats-dogs"), ("tfds:food101", "tfds-food101")],
 )
 def test_the_default_folder_of_a_run(tiny, task, name):
-    config = resolve(tiny)
-    config.task = task
-    path = default_path(config)
+    experiment = resolve(tiny)
+    content = experiment.content | {"task": task}
+    path = default_path(dataclasses.replace(experiment, content=content))
     assert path.parent.name == "runs"
     assert path.name.startswith(f"{name}-prompt-vit_test-")
 
@@ -151,16 +151,16 @@ def test_the_default_folder_of_a_run(tiny, task, name):
 
 def train(config, folder, hyper=None):
     """The setup and the outcome of training alone."""
-    config = resolve(config)
+    experiment = resolve(config)
     examples = data.get_task("digits").load("trainval", None)
-    setup = api.make_setup(config, examples.labels, 10)
+    setup = experiment.make_setup(examples.labels)
     if hyper is None:
         hyper = Hyper(jnp.array([0.1]), jnp.array([1e-3]), jnp.array([0], jnp.uint32))
-    mesh = parallel.make_mesh(len(hyper.seed), config.batch_size)
+    mesh = parallel.make_mesh(len(hyper.seed), setup.batch_size)
     ignore = lambda *_: None  # noqa: E731
     checkpoints = Checkpoints(folder)
     outcome = loop.train(
-        *(setup, mesh, hyper, examples, None, 0, Limits(), checkpoints),
+        *(setup, mesh, hyper, examples, None, 0, inputs.RESIDENT, checkpoints),
         *(ignore, ignore, ignore),
     )
     return setup, outcome
@@ -168,18 +168,18 @@ def train(config, folder, hyper=None):
 
 def test_the_loss_is_weighted_as_configured(tiny):
     labels = np.repeat(np.arange(10), np.arange(10) + 1).astype(np.int32)
-    plain = api.make_setup(resolve(tiny), labels, 10)
+    plain = resolve(tiny).make_setup(labels)
     assert plain.class_weights.tolist() == [1.0] * 10
     tiny.data.class_weights = "inv"
-    weights = api.make_setup(resolve(tiny), labels, 10).class_weights
+    weights = resolve(tiny).make_setup(labels).class_weights
     np.testing.assert_allclose(weights[0] / weights, np.arange(10) + 1, rtol=1e-5)
 
 
 def test_the_backbone_s_own_preprocessing(tiny):
     tiny.data.preset = "backbone"
     tiny.backbone.name, tiny.backbone.checkpoint = "vit_nano", None
-    setup = api.make_setup(resolve(tiny), np.zeros(1, np.int32), 10)
-    assert (setup.preset.mean, setup.preset.resize) == ((0.5,) * 3, "pil_bilinear")
+    preset = resolve(tiny).network.preset
+    assert (preset.mean, preset.resize) == ((0.5,) * 3, "pil_bilinear")
 
 
 @pytest.mark.parametrize(("name", "copies"), [("sgd", 1), ("adamw", 2)])
@@ -188,10 +188,10 @@ def test_only_trained_tensors_change_and_have_optimizer_state(
 ):
     tiny.optim.name = name
     tiny.epochs = 1
-    before = api.make_setup(resolve(tiny), np.arange(1000) % 10, 10).parts[2]
+    before = resolve(tiny).network.make().parts[2]
     setup, outcome = train(tiny, tmp_path)
-    frozen = setup.parts[2]
-    assert count(frozen) == count(setup.pretrained.params)
+    frozen = setup.network.parts[2]
+    assert count(frozen) == count(setup.network.pretrained.params)
     jax.tree.map(np.testing.assert_array_equal, frozen, before)
 
     state = outcome.state
@@ -266,7 +266,7 @@ def test_a_trial_that_diverges_leaves_the_others_alone(tiny, tmp_path, monkeypat
     good = Hyper(jnp.full(2, 0.1), jnp.full(2, 1e-3), jnp.array([1, 2], jnp.uint32))
     _, expected = train(tiny, tmp_path / "good", good)
     bad = good._replace(lr=jnp.array([0.1, 1e30]))
-    monkeypatch.setattr(api.optim, "Hyper", lambda *_: bad)
+    monkeypatch.setattr(runs.train, "Hyper", lambda *_: bad)
     outcomes, original = [], loop.train
 
     def kept(*arguments):
@@ -320,7 +320,7 @@ def steps(monkeypatch):
     seen = []
     monkeypatch.setattr(loop, "CHUNK_SECONDS", 0)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
-    monkeypatch.setattr(api, "Checkpoints", SavedAtOnce)
+    monkeypatch.setattr(runs.train, "Checkpoints", SavedAtOnce)
     monkeypatch.setattr(Bar, "update", lambda self, done, *_: seen.append(done))
     return seen
 
@@ -368,9 +368,7 @@ def test_sigterm_saves_first(tiny, tmp_path, reference, steps, monkeypatch):
 
 DRIVER = """
 import os, pathlib, signal, sys
-from absl import app
-import launch
-from vpt_jax import backbones
+from vpt_jax import backbones, cli
 from vpt_jax.backbones.vit import ViTConfig
 from vpt_jax.progress import Bar
 from vpt_jax.training import loop
@@ -385,7 +383,7 @@ def update(self, done, *_):
 
 if sys.argv.pop(1) == "die":
     Bar.update = update
-app.run(launch.main, flags_parser=launch.parse)
+cli.main()
 """
 
 

@@ -1,7 +1,8 @@
-"""One configuration for every command: `base` makes it, `resolve` completes it.
+"""One configuration for every command: `base` makes it, `resolve` makes a run of it.
 
 `base` leaves what depends on other choices as None; the user's overrides come in
-between; `resolve` fills the rest and refuses what does not fit together.
+between; `resolve` fills the rest, refuses what does not fit together and looks up every
+name. The ConfigDict ends here: what comes after takes the typed `Experiment`.
 """
 
 import dataclasses
@@ -13,24 +14,29 @@ import jax
 from ml_collections import ConfigDict, config_dict
 
 from vpt_jax import backbones, data, methods
+from vpt_jax.checkpoints import zoo
 from vpt_jax.data import preprocess
+from vpt_jax.data.splits import TRAINED_ON, Splits
+from vpt_jax.data.tasks import Task
 from vpt_jax.errors import UserError
-from vpt_jax.training import losses, optim
+from vpt_jax.experiment import (
+    BackboneChoice,
+    Experiment,
+    NetworkChoice,
+    Optimization,
+)
+from vpt_jax.training import optim
+from vpt_jax.training.inputs import Limits
+from vpt_jax.types import Config
 
 PRECISIONS = ("float32", "bfloat16")
 CACHES = ("device_gb", "host_gb", "images_gb")
-SPLITS = {
-    "train800val200": "trainval",
-    "trainval": "trainval",
-    "train800": "train",
-    "train": "train",
-}
 
 
-def base(task: str, method: str = "vpt_deep", backbone: str = "vit_b16") -> ConfigDict:
+def base(task: str, method: str = "vpt_deep", backbone: str = "vit_b16") -> Config:
     """A configuration with everything at its default for these three choices."""
     unset = config_dict.placeholder
-    config = ConfigDict()
+    config: Config = ConfigDict()
     config.task = task
     config.data = ConfigDict(
         {
@@ -52,7 +58,7 @@ def base(task: str, method: str = "vpt_deep", backbone: str = "vit_b16") -> Conf
             "shard": False,  # each device keeps a part of the frozen weights (FSDP)
         }
     )
-    config.method = ConfigDict({"name": method, **_method_options()})
+    config.method = ConfigDict({"name": method, **_all_options()})
     config.optim = ConfigDict(
         {
             "name": unset(str),  # see training.optim
@@ -102,8 +108,12 @@ def arguments(arg: str, usage: str) -> list[str]:
     return parts
 
 
-def resolve(config: ConfigDict) -> ConfigDict:
-    """A complete, valid copy; `config` itself is not changed.
+def resolve(config: Config, platform: str | None = None) -> Experiment:
+    """The run that a configuration stands for; `config` itself is not changed.
+
+    Args:
+        config: From `base`, with what the user has changed.
+        platform: Of the devices that it is for; None: those that JAX has here.
 
     Raises:
         UserError: An unknown name, a value out of range, or options that contradict
@@ -111,7 +121,79 @@ def resolve(config: ConfigDict) -> ConfigDict:
     """
     config = ConfigDict(config.copy_and_resolve_references())
     task = data.get_task(config.task, config.data.dir)
-    given = {k: v for k, v in config.method.items() if k != "name" and v is not None}
+    choices = _resolve_method(config, task)
+    recipe = methods.METHODS[choices[0].name]
+    _default(config, "export_backbone", config.method.name == "full")
+    _default(config.data, "preset", _own_preset(config) or task.preset)
+    network = _resolve_network(config, choices, task, platform or jax.default_backend())
+    _one_of(
+        "data.class_weights", config.data.class_weights, task.objective.CLASS_WEIGHTS
+    )
+    _at_least("epochs", config.epochs, 1)
+    _at_least("val_every", config.val_every, 0)
+    _default(config, "batch_size", recipe.batch_size)
+    _at_least("batch_size", config.batch_size, 1)
+    config.seeds = _resolve_seeds(config)
+    parts = {
+        "data": _resolve_data(config, task),
+        "network": network,
+        "optimizer": _resolve_optim(config, recipe),
+        "limits": _resolve_limits(config),
+    }
+    return Experiment(
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        seeds=config.seeds,
+        val_every=config.val_every,
+        class_weights=config.data.class_weights,
+        export_backbone=config.export_backbone,
+        content=to_dict(config),
+        **parts,
+    )
+
+
+def restore_network(
+    content: dict, num_classes: int, objective, checkpoint: str | None, precision: str
+) -> NetworkChoice:
+    """The network of a config.json, also where the task's images are not.
+
+    Args:
+        content: The file's.
+        num_classes, objective: Of the task.
+        checkpoint: Where the backbone is now; None: where the run found it.
+        precision: To compute in.
+    """
+    config = restore(content)
+    config.backbone.checkpoint = checkpoint or config.backbone.checkpoint
+    config.precision = config.backbone.dtype = precision
+    choices = methods.choose(config.method.name, _method_options(config))
+    return _network(config, choices, num_classes, objective)
+
+
+def restore(content: dict) -> Config:
+    """A config.json as a configuration again."""
+    config = base(content["task"])
+    with config.unlocked():
+        config.method = ConfigDict()
+        for key, value in content.items():
+            if isinstance(value, dict):
+                for name, entry in value.items():
+                    config[key][name] = _tuple(entry)
+            else:
+                config[key] = _tuple(value)
+    return config
+
+
+def _tuple(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _method_options(config: Config) -> dict:
+    return {k: v for k, v in config.method.items() if k != "name" and v is not None}
+
+
+def _resolve_method(config: Config, task: Task) -> tuple[methods.Choice, ...]:
+    given = _method_options(config)
     parts = methods.parse(config.method.name)
     if parts[0][0] in ("prompt", "vfpt", "gated"):
         shallow, deep = task.prompt_lengths
@@ -120,17 +202,25 @@ def resolve(config: ConfigDict) -> ConfigDict:
     choices = methods.choose(config.method.name, given)
     name = "+".join(choice.name for choice in choices)
     config.method = ConfigDict({"name": name, **methods.options_of(choices)})
-    recipe = methods.METHODS[choices[0].name]
-    _default(config, "export_backbone", name == "full")
+    return choices
 
+
+def _own_preset(config: Config) -> str | None:
+    """What the embedded backbone was trained with."""
+    return "inception" if config.backbone.name == "vit_nano" else None
+
+
+def _resolve_network(
+    config: Config, choices: tuple[methods.Choice, ...], task: Task, platform: str
+) -> NetworkChoice:
     shape = backbones.get_config(config.backbone.name, config.image_size)
     config.image_size = shape.image_size
     seen = methods.image_size(choices, config.image_size)
     problem = shape.problem(seen)
     if problem:
         raise UserError(
-            f"method {name} makes images of {config.image_size} px into {seen} px, "
-            f"which {problem} of {config.backbone.name}"
+            f"method {config.method.name} makes images of {config.image_size} px into "
+            f"{seen} px, which {problem} of {config.backbone.name}"
         )
     family = backbones.FAMILIES[type(shape)]
     for key in ("remat", "shard"):
@@ -139,39 +229,74 @@ def resolve(config: ConfigDict) -> ConfigDict:
                 f"backbone.{key}=True is not possible with the BatchNorm of "
                 f"{config.backbone.name}; leave it False"
             )
-    default = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    _default(config, "precision", default)
+    _default(config, "precision", "float32" if platform == "cpu" else "bfloat16")
     _one_of("precision", config.precision, PRECISIONS)
     _default(config.backbone, "dtype", config.precision)
     _one_of("backbone.dtype", config.backbone.dtype, PRECISIONS)
-    _one_of("data.split", config.data.split, SPLITS)
-    nano = config.backbone.name == "vit_nano"
-    _default(config.data, "preset", "inception" if nano else task.preset)
-    if config.data.preset != preprocess.BACKBONE:
-        preprocess.get_preset(config.data.preset)
-    _one_of("data.class_weights", config.data.class_weights, losses.CLASS_WEIGHTS)
+    return _network(config, choices, task.num_classes, task.objective)
 
-    percent = config.data.train_percent
+
+def _network(config, choices, num_classes: int, objective) -> NetworkChoice:
+    """From what is complete."""
+    backbone = config.backbone
+    return NetworkChoice(
+        backbone=BackboneChoice(
+            name=backbone.name,
+            checkpoint=backbone.checkpoint,
+            image_size=methods.image_size(choices, config.image_size),
+            dtype=backbone.dtype,
+            precision=config.precision,
+            scan=backbone.scan,
+            remat=backbone.remat,
+            shard=backbone.shard,
+        ),
+        method=choices,
+        objective=objective,
+        num_classes=num_classes,
+        image_size=config.image_size,
+        preset=_preset(config.data.preset, backbone.name),
+    )
+
+
+def _preset(name: str, backbone: str) -> preprocess.Preset:
+    if name != preprocess.BACKBONE:
+        return preprocess.get_preset(name)
+    entry = zoo.lookup(backbone)
+    return preprocess.of_pretraining(
+        entry.mean, entry.std, entry.resize, entry.image_size
+    )
+
+
+def _resolve_data(config: Config, task: Task) -> Splits:
+    given = config.data
+    _one_of("data.split", given.split, TRAINED_ON)
+    percent = given.train_percent
     if percent is not None and not 0 < percent <= 100:
         raise UserError(f"data.train_percent {percent} must be above 0, at most 100")
+    return Splits(
+        task, given.dir, TRAINED_ON[given.split], percent, given.test_examples
+    )
+
+
+def _resolve_seeds(config: Config) -> tuple[int, ...]:
+    seeds = tuple(config.seeds) or (config.seed,)
+    for seed in seeds:
+        if not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise UserError(f"seed {seed!r} must be a whole number from 0 to 2^32 - 1")
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"seeds {seeds} repeats a seed; each is one trial")
+    return seeds
+
+
+def _resolve_limits(config: Config) -> Limits:
     for place in CACHES:
         if config.cache[place] is not None:
             _at_least(f"cache.{place}", config.cache[place], 0)
-    _at_least("epochs", config.epochs, 1)
-    _at_least("val_every", config.val_every, 0)
-    _default(config, "batch_size", recipe.batch_size)
-    _at_least("batch_size", config.batch_size, 1)
-    config.seeds = tuple(config.seeds) or (config.seed,)
-    for seed in config.seeds:
-        if not isinstance(seed, int) or not 0 <= seed < 2**32:
-            raise UserError(f"seed {seed!r} must be a whole number from 0 to 2^32 - 1")
-    if len(set(config.seeds)) < len(config.seeds):
-        raise UserError(f"seeds {config.seeds} repeats a seed; each is one trial")
-    _resolve_optim(config, recipe)
-    return config
+    sizes = [config.cache[place] for place in CACHES]
+    return Limits(*(None if gb is None else 1e9 * gb for gb in sizes))
 
 
-def to_dict(config: ConfigDict) -> dict:
+def to_dict(config: Config) -> dict:
     """Plain JSON types."""
     return {
         key: to_dict(value)
@@ -183,7 +308,7 @@ def to_dict(config: ConfigDict) -> dict:
     }
 
 
-def _resolve_optim(config: ConfigDict, recipe: methods.Recipe) -> None:
+def _resolve_optim(config: Config, recipe: methods.Recipe) -> Optimization:
     given = config.optim
     _default(given, "name", recipe.optimizer)
     _one_of("optim.name", given.name, optim.OPTIMIZERS)
@@ -212,9 +337,10 @@ def _resolve_optim(config: ConfigDict, recipe: methods.Recipe) -> None:
     if given.name == "adamw_public" and given.weight_decay == 0:
         # Public code, `src/solver/optimizer.py:100-136`: AdamW without decay is SGD.
         given.name = "sgd"
+    return Optimization(**given.to_dict())
 
 
-def _method_options() -> dict:
+def _all_options() -> dict:
     """Every option of every method, unset: an override needs a key of known type."""
     options = {}
     for recipe in methods.METHODS.values():
@@ -230,7 +356,7 @@ def _plain(annotation) -> type:
     return annotation
 
 
-def _default(config: ConfigDict, key: str, value) -> None:
+def _default(config: Config, key: str, value) -> None:
     if config[key] is None:
         config[key] = value
 

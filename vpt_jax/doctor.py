@@ -11,8 +11,11 @@ from vpt_jax import backbones, checkpoints, data, prepare
 from vpt_jax import config as configs
 from vpt_jax.checkpoints import fetch, files, zoo
 from vpt_jax.data.source import fingerprint
+from vpt_jax.data.splits import Splits
 from vpt_jax.errors import UserError
-from vpt_jax.workdir import environment
+from vpt_jax.experiment import BackboneChoice
+from vpt_jax.runs.folder import environment
+from vpt_jax.types import Config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Check:
     finding: str
 
 
-def check(config: ConfigDict) -> list[Check]:
+def check(config: Config) -> list[Check]:
     """Look at devices, configuration, backbone file and data; downloads nothing.
 
     Where `config.task` stands for several tasks, each one's data is looked for but not
@@ -38,14 +41,15 @@ def check(config: ConfigDict) -> list[Check]:
     ]
     names = data.task_names(config.task)
     try:
-        config = configs.resolve(_with_task(config, names[0]))
+        experiment = configs.resolve(_with_task(config, names[0]))
     except UserError as error:
         return [*checks, Check("config", False, str(error))]
-    choice = f"{config.task}, {config.method.name}, {config.backbone.name}"
-    checks.append(Check("config", True, f"{choice}; {config.image_size} px"))
-    checks.append(_backbone(config))
+    network = experiment.network
+    choice = f"{config.task}, {network.method_name}, {network.backbone.name}"
+    checks.append(Check("config", True, f"{choice}; {network.image_size} px"))
+    checks.append(_backbone(network.backbone))
     if len(names) == 1:
-        return [*checks, _data(config)]
+        return [*checks, _data(experiment.data)]
     return [*checks, *(survey(name, config.data.dir) for name in names)]
 
 
@@ -72,8 +76,8 @@ def show(checks: list[Check]) -> None:
     Console().print(table)
 
 
-def _backbone(config: ConfigDict) -> Check:
-    name, source = config.backbone.name, config.backbone.checkpoint
+def _backbone(choice: BackboneChoice) -> Check:
+    name, source = choice.name, choice.checkpoint
     about = f" ({zoo.describe(zoo.lookup(name))})" if source is None else ""
     source = source or zoo.lookup(name).url
     if "://" in source:
@@ -83,13 +87,9 @@ def _backbone(config: ConfigDict) -> Check:
         finding = f"{name}{about} is read from {source}, kept in {fetch.cache_dir()}"
         return Check("backbone", True, finding)
     try:
-        shape = backbones.get_config(name, config.image_size)
+        size = backbones.get_config(name).image_size
         loaded = checkpoints.load(
-            name,
-            config.backbone.checkpoint,
-            shape.image_size,
-            dtype="float32",
-            frozen_dtype=config.backbone.dtype,
+            name, choice.checkpoint, size, dtype="float32", frozen_dtype=choice.dtype
         )
     except UserError as error:
         return Check("backbone", False, str(error))
@@ -97,22 +97,21 @@ def _backbone(config: ConfigDict) -> Check:
     return Check("backbone", True, finding)
 
 
-def _with_task(config: ConfigDict, name: str) -> ConfigDict:
+def _with_task(config: Config, name: str) -> Config:
     config = ConfigDict(config.copy_and_resolve_references())
     config.task = name
     return config
 
 
-def _data(config: ConfigDict) -> Check:
-    task = data.get_task(config.task, config.data.dir)
-    split = configs.SPLITS[config.data.split]
+def _data(splits: Splits) -> Check:
+    task = splits.task
     try:
-        line = survey(task.name, config.data.dir)
+        line = survey(task.name, splits.directory)
         if not line.ready:
             return dataclasses.replace(line, what="data")
-        train = task.checked(split, config.data.dir)
+        train = splits.training()
         digest = fingerprint(train)
-        task.load("test", config.data.dir, limit=1)
+        task.load("test", splits.directory, limit=1)
     except UserError as error:
         return Check("data", False, str(error))
     return Check(

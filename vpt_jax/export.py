@@ -21,59 +21,78 @@ from vpt_jax.backbones.vit import ViTConfig
 from vpt_jax.checkpoints import native, original_vit
 from vpt_jax.errors import UserError
 from vpt_jax.model import merged_backbone
-from vpt_jax.training.step import Setup
+from vpt_jax.network import Network
+from vpt_jax.runs.files import read_json, write_json
 from vpt_jax.types import Tree, flatten, path_name, unflatten
-from vpt_jax.workdir import read_json, write_json
 
 TENSORS, MANIFEST, BACKBONE = "tuned.safetensors", "manifest.json", "backbone"
 
 
 def write(
-    directory: pathlib.Path, setup: Setup, trainable: Tree, stats: Tree, manifest: dict
+    directory: pathlib.Path,
+    network: Network,
+    trainable: Tree,
+    stats: Tree,
+    about: dict,
+    with_backbone: bool,
 ) -> int:
     """Write one trial's tensors, without a trial axis.
+
+    Args:
+        directory: The folder.
+        network, trainable, stats: What was tuned.
+        about: What the manifest says besides.
+        with_backbone: Whether the backbone with what was tuned is written as well.
 
     Returns:
         Bytes of tuned.safetensors.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     tensors = {
         f"{group}.{path_name(path)}": np.ascontiguousarray(leaf)
         for group, tree in (("trainable", trainable), ("stats", stats))
         for path, leaf in flatten(tree).items()
     }
+    manifest = {
+        "format": 1,
+        "backbone": about["config"]["backbone"]["name"],
+        "checkpoint_sha256": network.pretrained.sha256,
+        **about,
+    }
 
     def done() -> None:
+        directory.mkdir(parents=True, exist_ok=True)
         temporary = directory / (TENSORS + ".tmp")
         save_file(tensors, temporary)
         temporary.replace(directory / TENSORS)
         write_json(directory / MANIFEST, manifest)
+        if with_backbone:
+            _write_backbone(directory, network, trainable, stats)
 
     parallel.first(done)
-    return (directory / TENSORS).stat().st_size
+    return parallel.from_first(lambda: (directory / TENSORS).stat().st_size)
 
 
-def write_backbone(
-    directory: pathlib.Path, setup: Setup, trainable: Tree, stats: Tree
+def _write_backbone(
+    directory: pathlib.Path, network: Network, trainable: Tree, stats: Tree
 ) -> None:
     """Write the backbone alone, such that a linear head on it gives the same logits."""
-    config = setup.pretrained.config
-    leaves = flatten(_merged(setup, trainable, stats))
+    config = network.pretrained.config
+    leaves = flatten(_merged(network, trainable, stats))
     if type(config) is ViTConfig:
         original_vit.save(directory / f"{BACKBONE}.npz", leaves, config.heads)
     else:
         native.save(directory / f"{BACKBONE}.safetensors", leaves)
 
 
-def check_backbone(setup: Setup) -> None:
-    """Refuse what `write_backbone` could not write, before anything is trained.
+def check_backbone(network: Network) -> None:
+    """Refuse what `write` could not write, before anything is trained.
 
     Raises:
         UserError: The method changes more than weights of the backbone.
     """
-    _, trainable, _, stats = setup.parts
-    merged = jax.eval_shape(functools.partial(_merged, setup), trainable, stats)
-    added = flatten(merged).keys() - flatten(setup.pretrained.params).keys()
+    _, trainable, _, stats = network.parts
+    merged = jax.eval_shape(functools.partial(_merged, network), trainable, stats)
+    added = flatten(merged).keys() - flatten(network.pretrained.params).keys()
     if added:
         raise UserError(
             f"{path_name(min(added, key=str))} cannot be merged into the backbone; set "
@@ -81,8 +100,8 @@ def check_backbone(setup: Setup) -> None:
         )
 
 
-def _merged(setup: Setup, trainable: Tree, stats: Tree) -> Tree:
-    graphdef, _, frozen, _ = setup.parts
+def _merged(network: Network, trainable: Tree, stats: Tree) -> Tree:
+    graphdef, _, frozen, _ = network.parts
     backbone = merged_backbone(nnx.merge(graphdef, trainable, frozen, stats))
     return nnx.as_pure(nnx.state(backbone))
 
@@ -98,7 +117,7 @@ def read_manifest(directory: pathlib.Path) -> dict:
     return manifest
 
 
-def read_tensors(directory: pathlib.Path, setup: Setup) -> tuple[Tree, Tree]:
+def read_tensors(directory: pathlib.Path, network: Network) -> tuple[Tree, Tree]:
     """(trainable, stats), checked by name and shape.
 
     Raises:
@@ -109,7 +128,7 @@ def read_tensors(directory: pathlib.Path, setup: Setup) -> tuple[Tree, Tree]:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
-    _, trainable, _, stats = setup.parts
+    _, trainable, _, stats = network.parts
     groups = {"trainable": trainable, "stats": stats}
     wanted = {
         f"{group}.{path_name(leaf)}": shape.shape

@@ -1,15 +1,15 @@
-"""A backbone, what a method adds to it, and a head, as one network in steps.
+"""A backbone, what a method adds to it, and a head, as one network in pieces.
 
-    step 0      images   -> tokens     edits' `on_images`, then `backbone.embed`
-    step 1..S   tokens   -> tokens     `backbone.steps`: the blocks, each after the
+    piece 0      images   -> tokens    edits' `on_images`, then `backbone.embed`
+    piece 1..S   tokens   -> tokens    `backbone.pieces`: the blocks, each after the
                                        edits' `before_block`, and what is between stages
-    step S+1    tokens   -> features   `backbone.pool`
-    step S+2    features -> logits     `head`
+    piece S+1    tokens   -> features  `backbone.pool`
+    piece S+2    features -> outputs   `head`
 
-The last of the backbone's steps computes only the tokens that `pool` reads.
+The last of the backbone's pieces computes only the tokens that `pool` reads.
 
-The steps before the first trained tensor give the same result in every epoch, so they
-can be run once and cached; `first_trained_step` finds that cut from the computation.
+The pieces before the first trained tensor give the same result in every epoch, so they
+can be run once and cached; `first_trained_piece` finds that cut from the computation.
 """
 
 import dataclasses
@@ -24,6 +24,11 @@ from jaxtyping import Array, Float
 
 from vpt_jax.errors import UserError
 from vpt_jax.types import Key, Path, Tree, fold, widened
+
+
+class FinalBias(nnx.Param):
+    """The bias of a head's last layer, which SGD does not decay (public code,
+    `src/solver/optimizer.py:60`), wherever a method has put that head."""
 
 
 class LinearHead(nnx.Linear):
@@ -41,6 +46,7 @@ class LinearHead(nnx.Linear):
             param_dtype=jnp.result_type(float),
             rngs=rngs,
         )
+        self.bias = FinalBias(self.bias[...])
 
     def __call__(self, features, *, key=None, train=False, mask=None):
         return super().__call__(widened(features))
@@ -62,7 +68,7 @@ class Context:
 
 
 class Edit(nnx.Module):
-    """What a method does between the steps of a backbone; by default nothing."""
+    """What a method does between the pieces of a backbone; by default nothing."""
 
     def on_images(self, images: Float[Array, "B h w 3"], context: Context):
         """Change the normalised images before `embed`."""
@@ -89,7 +95,7 @@ class Model(nnx.Module):
 
     Attributes:
         backbone, head: The network; a method may wrap parts of it or replace the head.
-        edits: What methods do between its steps, by name.
+        edits: What methods do between its pieces, by name.
         reads: The tokens of which `pool` makes the features.
         scan: Compile successive blocks of the same kind as one loop: the time to
             compile no longer grows with depth. The same numbers to rounding.
@@ -108,7 +114,7 @@ class Model(nnx.Module):
         self.gather: NamedSharding | None = None
 
     def add_edit(self, name: str, edit: Edit) -> None:
-        """Add what a method does between steps.
+        """Add what a method does between pieces.
 
         Raises:
             UserError: Another method already does something of this name.
@@ -121,9 +127,9 @@ class Model(nnx.Module):
         self.edits[name] = edit
 
     @property
-    def num_steps(self) -> int:
-        """S + 3: embed, the backbone's steps, pool, head."""
-        return len(self.backbone.steps) + 3
+    def num_pieces(self) -> int:
+        """S + 3: embed, the backbone's pieces, pool, head."""
+        return len(self.backbone.pieces) + 3
 
     def __call__(
         self,
@@ -137,49 +143,49 @@ class Model(nnx.Module):
         return self.suffix(images, 0, key=key, train=train, mask=mask)
 
     def prefix(self, images: Float[Array, "B h w 3"], cut: int) -> Array:
-        """The activations after the first `cut` steps, as at inference."""
+        """The activations after the first `cut` pieces, as at inference."""
         return self._run(images, 0, cut)
 
     def suffix(self, activations: Array, cut: int, **kwargs) -> Float[Array, "B C"]:
         """The logits from what `prefix(images, cut)` gave."""
-        return self._run(activations, cut, self.num_steps, **kwargs)
+        return self._run(activations, cut, self.num_pieces, **kwargs)
 
     def _run(self, x, start, stop, *, key=None, train=False, mask=None):
-        step = start
-        while step < stop:
-            end = self._alike(step, stop) if self.scan else step + 1
-            if end - step > 1:
-                x = self._loop(step, end, x, key=key, train=train)
+        piece = start
+        while piece < stop:
+            end = self._alike(piece, stop) if self.scan else piece + 1
+            if end - piece > 1:
+                x = self._loop(piece, end, x, key=key, train=train)
             else:
-                own = {"key": fold(key, step), "train": train, "mask": mask}
-                x = self._step(step, x, **own)
-            step = end
+                own = {"key": fold(key, piece), "train": train, "mask": mask}
+                x = self._piece(piece, x, **own)
+            piece = end
         return x
 
-    def _step(self, step, x, *, key, train, mask):
+    def _piece(self, piece, x, *, key, train, mask):
         own = {"key": fold(key, 0), "train": train}
         if self.backbone.has_statistics:
             own["mask"] = mask
-        if step == 0:
+        if piece == 0:
             for edit, context in self._edits(key, train):
                 x = edit.on_images(x, context)
             with jax.named_scope("embed"):
                 return self.backbone.embed(x, **own)
-        last = len(self.backbone.steps)
-        if step <= last:
-            block = self._block(step)
+        last = len(self.backbone.pieces)
+        if piece <= last:
+            block = self._block(piece)
             with jax.named_scope("edits"):
                 for edit, context in self._edits(key, train):
                     x = x if block is None else edit.before_block(block, x, context)
-            read = self.reads if step == last else slice(None)
-            module = self.backbone.steps[step - 1]
+            read = self.reads if piece == last else slice(None)
+            module = self.backbone.pieces[piece - 1]
 
             def run(x):
                 here = self._whole(*nnx.split(module)) if self.gather else module
                 return here(x, read=read, **own)
 
             return self._saving(run)(x)
-        if step == last + 1:
+        if piece == last + 1:
             with jax.named_scope("pool"):
                 return self.backbone.pool(x)
         with jax.named_scope("head"):
@@ -205,15 +211,15 @@ class Model(nnx.Module):
             for n, edit in enumerate(self.edits.values())
         ]
 
-    def _block(self, step: int) -> int | None:
-        """The number of the block that `step` runs; None between two stages."""
-        module = self.backbone.steps[step - 1]
+    def _block(self, piece: int) -> int | None:
+        """The number of the block that `piece` runs; None between two stages."""
+        module = self.backbone.pieces[piece - 1]
         numbers = [i for i, b in enumerate(self.backbone.blocks) if b is module]
         return numbers[0] if numbers else None
 
     def _alike(self, start: int, stop: int) -> int:
-        """The end of the steps from `start` that differ in their tensors only."""
-        stop = min(stop, len(self.backbone.steps))  # the last one reads fewer tokens
+        """The end of the pieces from `start` that differ in their tensors only."""
+        stop = min(stop, len(self.backbone.pieces))  # the last one reads fewer tokens
         end = start + 1
         if 1 <= start < stop:
             like = self._kind(start)
@@ -221,21 +227,21 @@ class Model(nnx.Module):
                 end += 1
         return end
 
-    def _kind(self, step: int):
-        """What a step does, apart from the values of its tensors."""
-        block = self._block(step)
+    def _kind(self, piece: int):
+        """What a piece does, apart from the values of its tensors."""
+        block = self._block(piece)
         if block is None or self.backbone.has_statistics:
             return None
-        graphdef, tensors = self._tensors(step)
+        graphdef, tensors = self._tensors(piece)
         layers = [edit.layer(block) for edit in self.edits.values()]
         names = [layer and layer[0] for layer in layers]
         shapes = jax.tree.map(lambda x: (x.shape, x.dtype), tensors)
         return graphdef, names, shapes
 
-    def _tensors(self, step: int) -> tuple[nnx.GraphDef, Tree]:
-        """The block of a step and what the edits need before it."""
-        graphdef, state = nnx.split(self.backbone.steps[step - 1])
-        layers = [edit.layer(self._block(step)) for edit in self.edits.values()]
+    def _tensors(self, piece: int) -> tuple[nnx.GraphDef, Tree]:
+        """The block of a piece and what the edits need before it."""
+        graphdef, state = nnx.split(self.backbone.pieces[piece - 1])
+        layers = [edit.layer(self._block(piece)) for edit in self.edits.values()]
         return graphdef, (nnx.as_pure(state), [layer and layer[1] for layer in layers])
 
     def _loop(self, start, stop, x, *, key, train):
@@ -244,9 +250,9 @@ class Model(nnx.Module):
         block = self._block(start)
         names = [(e.layer(block) or (None,))[0] for e in self.edits.values()]
 
-        def run(x, step, tensors):
+        def run(x, piece, tensors):
             state, layers = tensors
-            folded = fold(key, step)
+            folded = fold(key, piece)
             edits = zip(self._edits(folded, train), names, layers, strict=True)
             for (edit, context), name, layer in edits:
                 if name is not None:
@@ -255,10 +261,12 @@ class Model(nnx.Module):
             return block(x, key=fold(folded, 0), train=train)
 
         run = self._saving(run)
-        each = [self._tensors(step)[1] for step in range(start, stop)]
+        each = [self._tensors(piece)[1] for piece in range(start, stop)]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
-        steps = jnp.arange(start, stop)
-        return jax.lax.scan(lambda x, own: (run(x, *own), None), x, (steps, stacked))[0]
+        pieces = jnp.arange(start, stop)
+        return jax.lax.scan(lambda x, own: (run(x, *own), None), x, (pieces, stacked))[
+            0
+        ]
 
 
 def _kept_beside_parts(primitive, *_, **__) -> bool:
@@ -308,10 +316,10 @@ def merged_backbone(model: Model) -> nnx.Module:
     return model.backbone
 
 
-def first_trained_step(graphdef, trainable: Tree, frozen: Tree, stats: Tree, images):
-    """The number of leading steps that no trained tensor and no random key reaches.
+def first_trained_piece(graphdef, trainable: Tree, frozen: Tree, stats: Tree, images):
+    """The number of leading pieces that no trained tensor and no random key reaches.
 
-    Each step is traced with abstract values, and the inputs that its output can depend
+    Each piece is traced with abstract values, and the inputs that its output can depend
     on are followed through the jaxpr (a nested computation counts as a whole).
 
     Args:
@@ -319,23 +327,23 @@ def first_trained_step(graphdef, trainable: Tree, frozen: Tree, stats: Tree, ima
         images: Shape of a normalised batch, (B, h, w, 3).
 
     Returns:
-        A `cut` for `Model.prefix`, at least 0 and at most `num_steps - 1`.
+        A `cut` for `Model.prefix`, at least 0 and at most `num_pieces - 1`.
     """
-    num_steps = nnx.merge(graphdef, trainable, frozen, stats).num_steps
+    num_pieces = nnx.merge(graphdef, trainable, frozen, stats).num_pieces
     x = images
-    for step in range(num_steps - 1):
+    for piece in range(num_pieces - 1):
 
-        def run(moving, frozen, x, step=step):
+        def run(moving, frozen, x, piece=piece):
             trainable, stats, key = moving
             model = nnx.merge(graphdef, trainable, frozen, stats)
-            return model._step(step, x, key=key, train=True, mask=None)
+            return model._piece(piece, x, key=key, train=True, mask=None)
 
         moving = (trainable, stats, jax.eval_shape(lambda: jax.random.key(0)))
         jaxpr, out = jax.make_jaxpr(run, return_shape=True)(moving, frozen, x)
         if _depends(jaxpr.jaxpr, len(jax.tree.leaves(moving))):
-            return step
+            return piece
         x = out
-    return num_steps - 1
+    return num_pieces - 1
 
 
 def _depends(jaxpr, num_inputs: int) -> bool:

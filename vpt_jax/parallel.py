@@ -7,9 +7,11 @@ Several processes, on one host or many, run the same command: each has its own d
 all decide alike, and process 0 writes.
 """
 
+import json
 import math
 import os
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -18,6 +20,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vpt_jax.errors import UserError
 from vpt_jax.types import Path, Tree, flatten, unflatten
+
+T = TypeVar("T")
 
 TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 """Where launchers say how many processes they have started."""
@@ -106,6 +110,25 @@ def first(work: Callable[[], object]) -> None:
     [failed] = agree(problem is not None)
     if failed:
         raise problem or UserError("process 0 cannot go on; see what it says")
+
+
+def from_first(read: Callable[[], T]) -> T:
+    """What `read` gives in process 0, in all of them: what they branch on.
+
+    Args:
+        read: Gives plain JSON types.
+
+    Raises:
+        UserError: In all, where `read` raised one.
+    """
+    if jax.process_count() == 1:
+        return read()
+    found: list = [None]
+    first(lambda: found.__setitem__(0, read()))
+    text = np.frombuffer(json.dumps(found[0]).encode(), np.uint8)
+    [size] = multihost_utils.broadcast_one_to_all(np.array([len(text)], np.int32))
+    padded = text if is_first() else np.zeros(int(size), np.uint8)
+    return json.loads(multihost_utils.broadcast_one_to_all(padded).tobytes())
 
 
 def place(tree: Tree, shardings) -> Tree:

@@ -4,6 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from types import ModuleType
 
 from rich.console import Console
 from rich.live import Live
@@ -16,11 +17,15 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from vpt_jax import objectives
+
 
 class Bar:
     """A progress bar over steps, on a terminal only."""
 
-    def __init__(self, num_steps: int):
+    def __init__(self, num_steps: int, metric: str):
+        """`metric` names the score that `update` is told."""
+        self._metric = metric
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -39,30 +44,36 @@ class Bar:
     def __exit__(self, *_) -> None:
         self._bar.stop()
 
-    def update(self, done: int, loss: float, top1: float, rate: float) -> None:
-        """Steps done, loss and top-1 [%] of the running epoch, images/s."""
-        text = f"loss {loss:.3f}  top-1 {top1:.1f} %  {rate:,.0f} images/s"
+    def update(self, done: int, loss: float, score: float, rate: float) -> None:
+        """Steps done, loss and score of the running epoch, images/s."""
+        text = f"loss {loss:.3f}  {self._metric} {score:.1f}  {rate:,.0f} images/s"
         self._bar.update(self._task, completed=done, description=text)
 
 
 class SweepTable:
     """A table of a sweep's tasks that keeps itself up to date, on a terminal only.
 
-    Elsewhere a line is printed for every finished chunk of trials.
+    Elsewhere a line is printed for every finished cohort of trials.
     """
 
     COLUMNS = ("task", "trials", "failed", "best val", "lr", "decay", "now", "left")
 
-    def __init__(self, totals: dict[str, int], console: Console | None = None):
+    def __init__(
+        self,
+        jobs: dict[str, tuple[int, ModuleType]],
+        console: Console | None = None,
+    ):
+        """`jobs`: for each title how many trials, and the objective of the task."""
         self._rows = {
-            title: {"total": total, "done": {}, "now": "", "left": ""}
-            for title, total in totals.items()
+            title: {"total": total, "objective": objective}
+            | {"done": {}, "now": "", "left": ""}
+            for title, (total, objective) in jobs.items()
         }
         console = console or Console(stderr=True)
         self._live = (
             Live(console=console, auto_refresh=False) if console.is_terminal else None
         )
-        self._chunk = (0, 0.0)  # trials in training, and when they were started
+        self._cohort = (0, 0.0)  # trials in training, and when they were started
 
     def __enter__(self) -> "SweepTable":
         if self._live:
@@ -74,15 +85,15 @@ class SweepTable:
             self._live.stop()
 
     def start(self, title: str, label: str, trials: int, epochs: int) -> None:
-        """A chunk of `trials` is about to be trained."""
-        self._chunk = trials, time.monotonic()
+        """A cohort of `trials` is about to be trained."""
+        self._cohort = trials, time.monotonic()
         now = f"{label}: " * bool(label) + f"{trials} trials, {epochs} epochs"
         self._rows[title]["now"] = now
         self._show()
 
     def update(self, title: str, share: float, rate: float) -> None:
-        """That share of the chunk is trained, at `rate` images/s."""
-        trials, started = self._chunk
+        """That share of the cohort is trained, at `rate` images/s."""
+        trials, started = self._cohort
         row = self._rows[title]
         todo = row["total"] - len(row["done"]) - share * trials
         if share:
@@ -92,12 +103,12 @@ class SweepTable:
         row["now"] = f"{head} | {100 * share:.0f} %, {rate:,.0f} images/s"
         self._show()
 
-    def chunk_done(self, title: str, records: list[dict]) -> None:
-        """Records of a chunk, just trained."""
+    def cohort_done(self, title: str, records: list[dict]) -> None:
+        """Records of a cohort, just trained."""
         self.done(title, records)
         if not self._live:
             row, best = self._rows[title], self._best(title)
-            text = f"best {best['val_top1']:.1f} %" if best else "none has finished"
+            text = f"best {self._score(title, best)}" if best else "none has finished"
             say(f"{title}: {len(row['done'])} of {row['total']} trials, {text}")
 
     def done(self, title: str, records: list[dict]) -> None:
@@ -123,8 +134,10 @@ class SweepTable:
 
     def tested(self, title: str, result: dict) -> None:
         """The job is over."""
-        top1, std = result["test_top1"], result["test_top1_std"]
-        text = "failed" if top1 is None else f"test {top1:.2f} %"
+        objective = self._rows[title]["objective"]
+        key = f"test_{objective.METRIC}"
+        score, std = result[key], result[f"{key}_std"]
+        text = "failed" if score is None else f"test {score:.2f} {objective.UNIT}"
         self._rows[title]["now"] = text + (f" +- {std:.2f}" if std is not None else "")
         self._show()
 
@@ -137,7 +150,7 @@ class SweepTable:
             numbers = ("", "", "")
             if best:
                 numbers = (
-                    f"{best['val_top1']:.1f} %",
+                    self._score(title, best),
                     f"{best['lr']:g}",
                     f"{best['weight_decay']:g}",
                 )
@@ -149,7 +162,12 @@ class SweepTable:
 
     def _best(self, title: str) -> dict | None:
         good = [r for r in self._rows[title]["done"].values() if r["status"] == "ok"]
-        return max(good, key=lambda r: r["val_top1"]) if good else None
+        objective = self._rows[title]["objective"]
+        return max(good, key=objectives.validation(objective)) if good else None
+
+    def _score(self, title: str, record: dict) -> str:
+        objective = self._rows[title]["objective"]
+        return f"{record[f'val_{objective.METRIC}']:.1f} {objective.UNIT}"
 
     def _show(self) -> None:
         if self._live:

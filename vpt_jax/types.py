@@ -23,6 +23,9 @@ Path = tuple[str | int, ...]
 Tree = Any
 """A pytree of arrays (parameters, statistics, optimizer state)."""
 
+Config = Any
+"""An ml_collections ConfigDict: what its entries are, no type checker can know."""
+
 Key = jax.Array
 """A JAX random key."""
 

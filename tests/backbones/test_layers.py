@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from vpt_jax import parallel
 from vpt_jax.backbones import layers
 from vpt_jax.backbones.layers import BatchNorm
-from vpt_jax.training import step
+from vpt_jax.training import programs
 
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.normal(2.0, 3.0, (5, 2, 3, 4)), jnp.float32)
@@ -134,7 +135,7 @@ def test_what_is_computed_again_is_not_kept_by_xla_either():
             x = layers.attend(x, x, x)
         return x.sum()
 
-    options = step._compiler_options()
+    options = programs.compiler_options(parallel.make_mesh(1, 1))
     program = jax.jit(jax.grad(loss), compiler_options=options).lower(x).compile()
     assert program.memory_analysis().temp_size_in_bytes < 5 * 96 * 96 * 4
 

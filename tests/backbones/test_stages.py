@@ -44,7 +44,7 @@ def test_interface(config, sizes, width):
     images = jax.ShapeDtypeStruct((3, size, size, 3), jnp.float32)
     x = jax.eval_shape(model.embed, images)
     assert x.shape == (3, *sizes[0])
-    for block, wanted in zip(model.steps, sizes[1:], strict=True):
+    for block, wanted in zip(model.pieces, sizes[1:], strict=True):
         first = jax.eval_shape(lambda x, block=block: block(x, slice(0, 1)), x)
         x = jax.eval_shape(lambda x, block=block: block(x, model.reads), x)
         assert x.shape == (3, *wanted)

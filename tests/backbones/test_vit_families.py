@@ -43,9 +43,9 @@ def build(config):
 
 def features(model, images):
     tokens = model.embed(images)
-    for block in model.steps[:-1]:
+    for block in model.pieces[:-1]:
         tokens = block(tokens)
-    return model.pool(model.steps[-1](tokens, model.reads))
+    return model.pool(model.pieces[-1](tokens, model.reads))
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -13,7 +13,7 @@ from training import tiny
 
 from vpt_jax import parallel
 from vpt_jax.data import preprocess
-from vpt_jax.training import inputs, step
+from vpt_jax.training import inputs, programs
 
 NUM_EXAMPLES = 2
 
@@ -33,21 +33,23 @@ def _program():
     )
     mesh = parallel.make_mesh(1, NUM_EXAMPLES)
     hyper = tiny.make_hyper([0.1], [0.0], [0])
-    state = step.make_init(setup, mesh)(setup.pretrained.params, hyper)
-    return setup, step.make_chunk(setup, mesh, "shared"), state, hyper
+    state = programs.make_init(setup, mesh)(setup.network.pretrained.params, hyper)
+    return setup, programs.make_chunk(setup, mesh, "shared"), state, hyper
 
 
 def train_a_step(task, data_dir):
     """Trains on the first images of a task; they are cut and resized as it says."""
     setup, chunk, state, hyper = _program()
     examples = task.checked("train", data_dir, limit=NUM_EXAMPLES)
-    own = dataclasses.replace(setup, preset=preprocess.get_preset(task.preset))
+    preset = preprocess.get_preset(task.preset)
+    network = dataclasses.replace(setup.network, preset=preset)
+    own = dataclasses.replace(setup, network=network)
     reader = inputs.Stream(examples, own, 0, slice(0, NUM_EXAMPLES), jnp.asarray)
     labels = jnp.asarray(examples.labels)
     before = jax.device_get(state.trainable["head"])
     state = jax.tree.map(jnp.copy, state)  # the step uses its argument up
     steps = jnp.int32(0), jnp.int32(1)
-    after = chunk(state, setup.parts[2], reader.at(0), labels, hyper, *steps)
+    after = chunk(state, setup.network.parts[2], reader.at(0), labels, hyper, *steps)
     assert after.alive.tolist() == [True] and 0 < after.loss[0, 0] < 100
     moved = np.asarray(after.trainable["head"]["bias"] - before["bias"])[0]
     # the gradient raises the classes that are there and lowers the others

@@ -7,7 +7,6 @@ from vpt_jax import data
 from vpt_jax.data import source
 from vpt_jax.data.examples import Examples
 from vpt_jax.data.source import fingerprint
-from vpt_jax.data.tasks import check_labels
 from vpt_jax.errors import UserError
 
 
@@ -71,7 +70,7 @@ def test_procedural_parts_differ_and_limit_is_a_prefix(monkeypatch):
     parts = [task.load(part, None) for part in ("train", "val", "test")]
     for part in parts:
         assert part.images.shape == (9, 32, 32, 3)
-        check_labels(part, task.num_classes, "procedural")
+        assert task.objective.wrong(part.labels, task.num_classes) is None
     assert len({part.images.tobytes() for part in parts}) == 3
     assert parts[1].ids[0] == "procedural/val/000000"
     limited = task.load("trainval", None, limit=12)
@@ -80,14 +79,21 @@ def test_procedural_parts_differ_and_limit_is_a_prefix(monkeypatch):
     assert len(task.class_names(None)) == task.num_classes
 
 
-def test_check_labels_names_example_label_and_range():
-    examples = Examples.from_images([image(2, 2)] * 3, [0, 4, 9], ["a", "b", "c"])
-    check_labels(examples, 10, "here")
-    with pytest.raises(UserError, match="here: example b has label 4.*0 to 3"):
-        check_labels(examples, 4, "here")
-    negative = Examples.from_images([image(2, 2)], [-1], ["a"])
-    with pytest.raises(UserError, match="example a has label -1"):
-        check_labels(negative, 4, "here")
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 4, 9], "task here, test: example b has label 4.*0 to 3"),
+        ([-1, 0, 1], "example a has label -1"),
+    ],
+)
+def test_a_label_out_of_range_is_named(labels, message):
+    images = Examples.from_images([image(2, 2)] * 3, labels, ["a", "b", "c"])
+    task = data.get_task("digits")
+    part = lambda *_: images  # noqa: E731
+    own = dataclasses.replace(task, name="here", part=part, num_classes=4)
+    with pytest.raises(UserError, match=message):
+        own.checked("test", None)
+    dataclasses.replace(own, num_classes=10).checked("val", None, start=1)
 
 
 def test_images_become_one_array_only_if_sizes_agree():

@@ -168,9 +168,9 @@ def features(path, config):
     model = nnx.merge(graphdef, unflatten(shapes, arrays))
     with jax.default_matmul_precision("highest"):
         tokens = model.embed(IMAGES)
-        for block in model.steps[:-1]:
+        for block in model.pieces[:-1]:
             tokens = block(tokens)
-        return model.pool(model.steps[-1](tokens, model.reads))
+        return model.pool(model.pieces[-1](tokens, model.reads))
 
 
 def torch_images():

@@ -1,24 +1,25 @@
 """What the figures of the network itself show is what the network computes."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from training import tiny
 
-from vpt_jax import api, parallel
+from vpt_jax import parallel
 from vpt_jax.data.examples import Examples
 from vpt_jax.reports import seen
-from vpt_jax.training import step
-from vpt_jax.training.step import State
+from vpt_jax.serving.classifier import Classifier
+from vpt_jax.training import programs
 
 
 def tuned_of(method, **options):
     setup = tiny.make_setup(method, options)
     hyper = tiny.make_hyper([0.1], [0.0], [1])
     mesh = parallel.make_mesh(1, tiny.BATCH)
-    state = step.make_init(setup, mesh)(setup.pretrained.params, hyper)
-    state = State(state.trainable, state.stats, None, None, None, None)
-    return api.TunedModel(setup, state, ("a", "b", "c"), {})
+    state = programs.make_init(setup, mesh)(setup.network.pretrained.params, hyper)
+    trainable, stats = jax.tree.map(lambda x: x[0], state[:2])
+    return Classifier(setup.network, trainable, stats, ("a", "b", "c"), {})
 
 
 def examples_of(count):
@@ -29,10 +30,10 @@ def examples_of(count):
 
 def test_the_head_makes_the_logits_of_the_features():
     tuned, examples = tuned_of("prompt", length=2), examples_of(6)
-    head = tuned.state.trainable["head"]
-    kernel, bias = np.asarray(head["kernel"][0]), np.asarray(head["bias"][0])
+    head = tuned.trainable["head"]
+    kernel, bias = np.asarray(head["kernel"]), np.asarray(head["bias"])
     logits = seen.features(tuned, examples) @ kernel + bias
-    np.testing.assert_allclose(logits, tuned.logits(examples), atol=1e-5)
+    np.testing.assert_allclose(logits, tuned.outputs(examples), atol=1e-5)
 
 
 def test_attention_of_prompts():
@@ -42,8 +43,8 @@ def test_attention_of_prompts():
     assert found.shape == (4, 3, 4)  # the last image fills up the batch
     assert (found > 0).all() and (found.sum(-1) < 1).all()
     # ---- uniform weights where all keys are equal: 4 of 7 tokens are patches
-    graphdef, _, frozen, _ = tuned.setup.parts
-    trainable, stats = seen._one(tuned)
+    graphdef, _, frozen, _ = tuned.network.parts
+    trainable, stats = tuned.trainable, tuned.stats
     model = nnx.merge(graphdef, trainable, frozen, stats)
     kernel = model.backbone.blocks[-1].attn.key.kernel
     kernel[...] = jnp.zeros_like(kernel[...])

@@ -1,12 +1,19 @@
 """What a sweep tries, as data."""
 
+import dataclasses
+
 import pytest
 
 from vpt_jax import methods
-from vpt_jax.config import base, resolve
+from vpt_jax.config import base
 from vpt_jax.errors import UserError
 from vpt_jax.sweeps import grids, plan
 from vpt_jax.sweeps.selection import Selection
+
+
+def lengths_of(unit):
+    [choice] = unit.experiment.network.method
+    return choice.config.length
 
 
 def grid_of(method, backbone="vit_b16", group="natural"):
@@ -43,10 +50,10 @@ def test_a_grid_is_one_unit_with_learning_rates_scaled_by_the_batch(tiny):
     [unit] = plan.units(tiny)
     assert len(unit.trials) == 40 and unit.label == ""
     assert tiny.batch_size == 256
-    assert unit.trials[0] == plan.Trial(50.0, 50.0, 0.01, 42)
+    assert unit.trials[0] == plan.GridTrial(50.0, 0.01, 42, 50.0)
     tiny.batch_size = 64
     [unit] = plan.units(tiny)
-    assert unit.trials[0] == plan.Trial(12.5, 50.0, 0.01, 42)
+    assert unit.trials[0] == plan.GridTrial(12.5, 0.01, 42, 50.0)
     assert {t.weight_decay for t in unit.trials} == {0.01, 0.001, 0.0001, 0.0}
 
 
@@ -57,10 +64,10 @@ def test_what_needs_another_program_is_another_unit(tiny):
         *("length=1 dropout=0", "length=1 dropout=0.1"),
         *("length=3 dropout=0", "length=3 dropout=0.1"),
     ]
-    assert [unit.config.method.length for unit in units] == [1, 1, 3, 3]
+    assert [lengths_of(unit) for unit in units] == [1, 1, 3, 3]
     tiny.sweep.over = "paper"
     tiny.method.length = None
-    lengths = [unit.config.method.length for unit in plan.units(tiny)]
+    lengths = [lengths_of(unit) for unit in plan.units(tiny)]
     assert lengths == [1, 5, 10, 50, 100, 200]
 
 
@@ -69,7 +76,10 @@ def test_the_public_adamw_without_decay_is_another_optimizer(tiny):
     tiny.optim.name = "adamw_public"
     adam, sgd = plan.units(tiny)
     assert (len(adam.trials), len(sgd.trials)) == (12, 4)
-    assert (adam.config.optim.name, sgd.config.optim.name) == ("adamw_public", "sgd")
+    assert [unit.experiment.optimizer.name for unit in (adam, sgd)] == [
+        "adamw_public",
+        "sgd",
+    ]
     assert {t.weight_decay for t in sgd.trials} == {0.0}
 
 
@@ -101,16 +111,20 @@ def test_suites_and_variants():
 
 
 @pytest.mark.parametrize(
-    ("group", "split"), [("natural", "train800val200"), ("fgvc", "train800")]
+    ("group", "trained_on"), [("natural", "trainval"), ("fgvc", "train")]
 )
-def test_the_final_runs(tiny, group, split):
+def test_the_final_runs(tiny, group, trained_on):
     """The chosen point with every seed; FGVC has no images to add to its training."""
     [unit] = plan.units(tiny)
     chosen = Selection("00", "", 2.5, 2.5, 0.01, 90.0, 1, 40, 0)
-    final = resolve(plan.final_config(unit.config, chosen, (1, 2), group))
-    assert (final.optim.lr, final.optim.weight_decay) == (2.5, 0.01)
-    assert (final.seeds, final.data.split) == ((1, 2), split)
-    assert final.method == unit.config.method and final.epochs == tiny.epochs
+    data = unit.experiment.data
+    data = dataclasses.replace(data, task=dataclasses.replace(data.task, group=group))
+    experiment = dataclasses.replace(unit.experiment, data=data)
+    unit = dataclasses.replace(unit, experiment=experiment)
+    final = plan.final(unit, chosen, (1, 2))
+    assert (final.optimizer.lr, final.optimizer.weight_decay) == (2.5, 0.01)
+    assert (final.seeds, final.data.trained_on) == ((1, 2), trained_on)
+    assert final.network == unit.experiment.network and final.epochs == tiny.epochs
 
 
 def test_halving_trains_few_to_the_end():
@@ -128,11 +142,11 @@ def test_halving_trains_few_to_the_end():
         (40, 3, 8, 3),
     ],
 )
-def test_chunks_fill_the_devices(num_trials, fitting, devices, size):
-    assert plan.chunk_size(num_trials, fitting, devices) == size
-    found = plan.chunks(list(range(num_trials)), size)
+def test_cohorts_fill_the_devices(num_trials, fitting, devices, size):
+    assert plan.cohort_size(num_trials, fitting, devices) == size
+    found = plan.cohorts(list(range(num_trials)), size)
     assert sum(found, []) == list(range(num_trials))
-    assert [len(chunk) for chunk in found[:-1]] == [size] * (len(found) - 1)
+    assert [len(cohort) for cohort in found[:-1]] == [size] * (len(found) - 1)
 
 
 @pytest.mark.parametrize(

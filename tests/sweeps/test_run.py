@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import vpt_jax
-from vpt_jax import api, data
+from vpt_jax import checkpoints, data
 from vpt_jax.config import resolve
 from vpt_jax.data import tasks
 from vpt_jax.errors import UserError
@@ -61,13 +61,13 @@ def test_what_a_sweep_leaves(reference):
     assert all(r["status"] == "ok" and 0 <= r["val_top1"] <= 100 for r in records)
     chosen = json.loads((workdir / "selection.json").read_text())
     best = max(r["val_top1"] for r in records)
-    assert chosen["val_top1"] == result["val_top1"] == best
+    assert chosen["validation"] == result["val_top1"] == best
     assert (result["lr"], result["seed"]) == (chosen["lr"], [1, 2])
     assert (result["n_train"], result["n_test"]) == (1000, 50)
     assert result["test_top1"] == np.mean(result["test_top1_per_seed"])
     assert result["sweep"]["image_passes"] == 4 * 3 * 800
     assert sorted(path.name for path in workdir.iterdir()) == [
-        *("environment.json", "final", "final.lock", "plan.json", "plan.lock"),
+        *("claim.lock", "environment.json", "final", "final.lock", "plan.json"),
         *("result.json", "selection.json", "units"),
     ]
     assert not list((workdir / "units").rglob("checkpoints"))
@@ -89,8 +89,8 @@ def test_the_grid_is_single_runs(reference, tiny, tmp_path):
     assert final["test_top1_per_seed"] == result["test_top1_per_seed"]
 
 
-def test_chunks_do_not_change_the_choice(reference, small, tmp_path):
-    small.sweep.trials = 3  # two chunks, the second filled up
+def test_cohorts_do_not_change_the_choice(reference, small, tmp_path):
+    small.sweep.trials = 3  # two cohorts, the second filled up
     [result] = run.sweep(small, tmp_path)
     assert [path.parent.name for path in sorted(tmp_path.rglob("trials.jsonl"))] == [
         *("0-000", "0-001")
@@ -101,13 +101,13 @@ def test_chunks_do_not_change_the_choice(reference, small, tmp_path):
     assert without_times(result) == without_times(reference[1])
 
 
-def test_chunks_of_one_shape_compile_once(small, tmp_path, monkeypatch):
-    compiled, original = [], loop.step.make_chunk
+def test_cohorts_of_one_shape_compile_once(small, tmp_path, monkeypatch):
+    compiled, original = [], loop.programs.make_chunk
     monkeypatch.setattr(
-        loop.step, "make_chunk", lambda *a: compiled.append(a) or original(*a)
+        loop.programs, "make_chunk", lambda *a: compiled.append(a) or original(*a)
     )
     small.sweep.trials, small.sweep.base_lrs = 2, (0.3, 0.1, 0.03)
-    monkeypatch.setattr(run.api, "tune", stop)
+    monkeypatch.setattr(run.run, "run", stop)
     with pytest.raises(Stopped):
         run.sweep(small, tmp_path)
     assert len(trials_of(tmp_path)) == 6 and len(compiled) == 1
@@ -141,7 +141,7 @@ def test_a_finished_sweep_does_nothing(reference, new_tiny, monkeypatch):
     assert run.sweep(shrink(new_tiny()), workdir) == [result]
 
 
-@pytest.mark.parametrize("missing", ["result.json", "final/result.json", "chunk"])
+@pytest.mark.parametrize("missing", ["result.json", "final/result.json", "cohort"])
 def test_only_what_is_missing_runs_again(reference, small, tmp_path, missing):
     import shutil
 
@@ -150,7 +150,7 @@ def test_only_what_is_missing_runs_again(reference, small, tmp_path, missing):
     (workdir / "result.json").unlink()
     if missing == "final/result.json":
         (workdir / missing).unlink()
-    if missing == "chunk":
+    if missing == "cohort":
         (workdir / "units/00/0-000/trials.jsonl").unlink()
         (workdir / "units/00/0-000/trials.jsonl.tmp").write_text('{"unit": "0')
     [result] = run.sweep(small, workdir)
@@ -198,17 +198,15 @@ def test_two_processes_on_one_workdir(small, tmp_path, capsys):
     workdir = tmp_path / "run"
     program = f"""
 import pathlib, sys
-from vpt_jax.sweeps.records import locked
-with locked(pathlib.Path({str(workdir / "units/00/lock")!r})):
+from vpt_jax.runs.folder import _lock
+with _lock(pathlib.Path({str(workdir / "units/00/lock")!r}), wait=False):
     print("held", flush=True)
     sys.stdin.read()
 """
-    api_tune, api.tune = api.tune, stop
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run.run, "run", stop)
         with pytest.raises(Stopped):
             run.sweep(small, workdir)
-    finally:
-        api.tune = api_tune
     (workdir / "units/00/0-000/trials.jsonl").unlink()
     child = subprocess.Popen(
         [sys.executable, "-c", program],
@@ -264,13 +262,13 @@ sweep(config, {str(tmp_path / "run")!r})
 def test_shards_share_a_folder(small, tmp_path, capsys, monkeypatch):
     small.sweep.over = "length=1,2,3"
     small.sweep.base_lrs, small.sweep.weight_decays = (0.3,), (0.0,)
-    trained, original = [], api.train_trials
+    trained, original = [], loop.train
 
-    def train(config, *args):
-        trained.append(config.method.length)
-        return original(config, *args)
+    def train(setup, *args):
+        trained.append(setup.network.method[0].config.length)
+        return original(setup, *args)
 
-    monkeypatch.setattr(api, "train_trials", train)
+    monkeypatch.setattr(loop, "train", train)
     small.sweep.shard = "0/2"
     assert run.sweep(small, tmp_path) == []
     assert trained == [1, 3]
@@ -283,9 +281,9 @@ def test_shards_share_a_folder(small, tmp_path, capsys, monkeypatch):
 
 
 def test_a_suite_has_one_backbone(small, tmp_path, monkeypatch, capsys):
-    loaded, original = [], api.load_backbone
+    loaded, original = [], checkpoints.load
     monkeypatch.setattr(
-        api, "load_backbone", lambda c: loaded.append(c.task) or original(c)
+        checkpoints, "load", lambda *a, **k: loaded.append(a[0]) or original(*a, **k)
     )
     monkeypatch.setitem(data.GROUPS, "two", ("digits", "digits2", "cifar100"))
     monkeypatch.setitem(data.TASKS, "digits2", data.TASKS["digits"])
@@ -294,7 +292,7 @@ def test_a_suite_has_one_backbone(small, tmp_path, monkeypatch, capsys):
     results = run.sweep(small, tmp_path / "run")
     assert [result["task"] for result in results] == ["digits", "digits2"]
     assert results[0]["test_top1"] == results[1]["test_top1"]
-    assert loaded == ["digits"]
+    assert loaded == ["vit_test"]
     assert "error: cifar100: task cifar100" in capsys.readouterr().err
 
 
@@ -319,11 +317,11 @@ def test_halving(small, tmp_path):
 def test_trials_at_once_follow_the_memory(tiny, monkeypatch, gigabytes):
     """Of images on the device, and of those that are streamed."""
     tiny.cache.images_gb = gigabytes
-    config = resolve(tiny)
+    experiment = resolve(tiny)
     source = data.get_task("digits").checked("train", None)
-    setup = api.make_setup(config, source.labels, 10)
-    setup, kind = inputs.fit(setup, api.limits(config), source)
-    assert kind is (inputs.Resident if gigabytes is None else inputs.Stream)
+    setup = experiment.make_setup(source.labels)
+    kind = inputs.decide(setup, experiment.limits, source)
+    assert kind == (inputs.RESIDENT if gigabytes is None else inputs.STREAMED)
     assert memory.trials_at_once(setup, kind, source, 8) == 8
     images = memory.step_inputs(setup, kind, source)
     needed = memory.bytes_of(setup, kind, images, 8)

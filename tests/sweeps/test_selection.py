@@ -3,6 +3,7 @@
 import pytest
 
 from vpt_jax.errors import UserError
+from vpt_jax.objectives import classification
 from vpt_jax.sweeps.selection import select, survivors
 
 
@@ -30,17 +31,17 @@ def test_the_best_wins_and_ties_go_to_the_smaller_rate_then_decay():
         record(0.01, 0.0, 89.5),
     ]
     for order in (records, records[::-1]):
-        chosen = select(order, "t")
+        chosen = select(order, "t", classification)
         assert (chosen.lr, chosen.weight_decay, chosen.unit) == (0.1, 0.01, "00")
-        assert (chosen.val_top1, chosen.base_lr, chosen.ties) == (90.0, 0.4, 4)
+        assert (chosen.validation, chosen.base_lr, chosen.ties) == (90.0, 0.4, 4)
 
 
 def test_failed_trials_never_win():
     records = [record(0.1, 0.0, 50.0), record(1.0, 0.0, None, status="failed: x")]
-    chosen = select(records, "t")
+    chosen = select(records, "t", classification)
     assert (chosen.lr, chosen.trials, chosen.failed) == (0.1, 2, 1)
     with pytest.raises(UserError, match="all 1 trials of t failed .*failed: x"):
-        select(records[1:], "t")
+        select(records[1:], "t", classification)
 
 
 def test_a_point_with_several_seeds_counts_with_its_mean():
@@ -50,8 +51,8 @@ def test_a_point_with_several_seeds_counts_with_its_mean():
         record(0.3, 0.0, 99.0, seed=1),
         record(0.3, 0.0, None, seed=2, status="failed: x"),
     ]
-    chosen = select(records, "t")
-    assert (chosen.lr, chosen.val_top1) == (0.2, 80.0)
+    chosen = select(records, "t", classification)
+    assert (chosen.lr, chosen.validation) == (0.2, 80.0)
 
 
 def test_survivors():
@@ -61,6 +62,6 @@ def test_survivors():
         record(0.1, 0.0, 90.0, position=2),
         record(9.0, 0.0, None, position=3, status="failed: x"),
     ]
-    assert survivors(records, 2) == [0, 2]
-    assert survivors(records, 1) == [2]
-    assert survivors(records, 4) == [0, 1, 2]
+    assert survivors(records, 2, classification) == [0, 2]
+    assert survivors(records, 1, classification) == [2]
+    assert survivors(records, 4, classification) == [0, 1, 2]

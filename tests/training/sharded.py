@@ -18,7 +18,7 @@ import numpy as np
 from training import tiny
 
 from vpt_jax import parallel
-from vpt_jax.training import step
+from vpt_jax.training import programs
 
 DEEPER = dataclasses.replace(tiny.CONFIG, depth=4)
 CASES = {
@@ -47,10 +47,10 @@ def train(name: str) -> tuple:
     mesh = parallel.make_mesh(trials, setup.batch_size)
     hyper = jax.device_put(hyper, parallel.over_trials(mesh))
     images, labels = jax.device_put(tiny.make_data(), parallel.replicated(mesh))
-    frozen = step.place_frozen(setup, mesh)
-    state = step.make_init(setup, mesh)(setup.pretrained.params, hyper)
+    frozen = programs.place_frozen(setup.network, mesh)
+    state = programs.make_init(setup, mesh)(setup.network.pretrained.params, hyper)
     rest = frozen, images, labels, hyper, jnp.int32(0), jnp.int32(STEPS)
-    chunk = step.make_chunk(setup, mesh).lower(state, *rest).compile()
+    chunk = programs.make_chunk(setup, mesh).lower(state, *rest).compile()
     facts = {
         "mesh": dict(mesh.shape),
         "collectives": collectives(chunk.as_text()),
@@ -59,8 +59,8 @@ def train(name: str) -> tuple:
         "own": sum(x.addressable_data(0).nbytes for x in jax.tree.leaves(frozen)),
     }
     state = chunk(state, *rest)
-    logits = step.make_logits(setup, mesh)
-    found = state, logits(state.trainable, state.stats, frozen, images)
+    outputs = programs.make_outputs(setup.network, mesh)
+    found = state, outputs(state.trainable, state.stats, frozen, images)
     return jax.tree.leaves(jax.device_get(found)), facts
 
 

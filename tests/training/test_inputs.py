@@ -25,8 +25,9 @@ def train(setup, limits, folder):
     hyper = tiny.make_hyper([0.1, 0.02], [1e-3, 0.0], [3, 4])
     mesh = parallel.make_mesh(2, setup.batch_size)
     ignore = lambda *_: None  # noqa: E731
+    place = inputs.decide(setup, limits, examples())
     return loop.train(
-        *(setup, mesh, hyper, examples(), None, 0, limits, Checkpoints(folder)),
+        *(setup, mesh, hyper, examples(), None, 0, place, Checkpoints(folder)),
         *(ignore, ignore, ignore),
     ).state.trainable
 

@@ -96,7 +96,7 @@ def test_a_run_with_weights_in_parts_can_be_loaded(tiny, tmp_path):
     tiny.epochs, tiny.batch_size, tiny.backbone.shard = 1, 500, True
     assert api.tune(tiny, tmp_path)["status"] == "ok"
     model = api.load(tmp_path)
-    weights = jax.tree.leaves(model.setup.pretrained.params)
+    weights = jax.tree.leaves(model.setup.network.pretrained.params)
     assert all(isinstance(x, np.ndarray) for x in weights)  # no device has them whole
     parts = model.predict([np.zeros((8, 8, 3), np.uint8)])
     plain = dataclasses.replace(model.setup, shard=False)

@@ -9,7 +9,8 @@ from training import tiny
 
 from vpt_jax.backbones.vit import ViTConfig
 from vpt_jax.methods import METHODS
-from vpt_jax.training import losses, step
+from vpt_jax.objectives import classification
+from vpt_jax.training import step
 from vpt_jax.types import count, flatten
 
 WITH_LENGTH = ("prompt", "prompt_pixel", "prompt_below", "gated", "vfpt")
@@ -49,10 +50,10 @@ def test_steps_equal_a_plain_loop():
     """Order, partial last batch, schedule and optimizer, written out once more."""
     setup = tiny.make_setup(options={"dropout": 0.0})
     hyper = tiny.make_hyper([0.1], [1e-2], [5])
-    graphdef, _, frozen, stats = setup.parts
+    graphdef, _, frozen, stats = setup.network.parts
     key = jax.random.fold_in(jax.random.key(jnp.uint32(5)), 0)
-    model = setup.build(key, setup.pretrained.params)
-    params = setup.split(model)[1]
+    model = setup.network.build(key, setup.network.pretrained.params)
+    params = setup.network.split(model)[1]
     images, labels = tiny.make_data()
     velocity = jax.tree.map(jnp.zeros_like, params)
     epoch_losses, n = [], 0
@@ -61,7 +62,7 @@ def test_steps_equal_a_plain_loop():
         assert sorted(order) == list(range(10))
         total = 0.0
         for rows in (order[:4], order[4:8], order[8:]):
-            x = step.prepare(setup, images[rows])
+            x = setup.network.normalised(images[rows])
 
             def loss_of(params, x=x, rows=rows):
                 logits = nnx.merge(graphdef, params, frozen, stats)(x)
@@ -120,9 +121,9 @@ def test_optimizer_state_is_for_trained_tensors_only():
 
 def test_frozen_weights_keep_their_bits():
     setup = tiny.make_setup()
-    before = jax.device_get(setup.parts[2])
+    before = jax.device_get(setup.network.parts[2])
     tiny.run(setup, tiny.make_hyper([0.5], [1e-2], [1]), [9])
-    assert_same(jax.device_get(setup.parts[2]), before)
+    assert_same(jax.device_get(setup.network.parts[2]), before)
 
 
 def test_linear_trains_on_cached_features():
@@ -144,9 +145,9 @@ def test_bfloat16_trains_float32_tensors():
 
 def test_a_step_traces_once(monkeypatch):
     setup, calls = tiny.make_setup(), []
-    original = losses.cross_entropy
+    original = classification.loss
     monkeypatch.setattr(
-        losses, "cross_entropy", lambda *a: calls.append(1) or original(*a)
+        classification, "loss", lambda *a: calls.append(1) or original(*a)
     )
     tiny.run(setup, tiny.make_hyper([0.1], [0], [1]), [1, 2, 9])
     assert len(calls) == 1

@@ -12,7 +12,7 @@ from vpt_jax import parallel
 from vpt_jax.data import augment, preprocess, source
 from vpt_jax.data.examples import Examples
 from vpt_jax.errors import UserError
-from vpt_jax.training import inputs, loop, step
+from vpt_jax.training import inputs, loop, programs, step
 from vpt_jax.training.inputs import Limits
 from vpt_jax.training.state import Checkpoints
 
@@ -43,9 +43,10 @@ def train(setup, limits, folder, lr=(0.1,), seed=(3,), on_chunk=ignore):
     hyper = tiny.make_hyper(lr, [1e-3] * len(lr), seed)
     mesh = parallel.make_mesh(len(lr), setup.batch_size)
     checkpoints = Checkpoints(folder)
+    place = inputs.decide(setup, limits, photos())
     try:
         return loop.train(
-            *(setup, mesh, hyper, photos(), None, 0, limits, checkpoints),
+            *(setup, mesh, hyper, photos(), None, 0, place, checkpoints),
             *(ignore, ignore, on_chunk),
         ).state
     finally:
@@ -103,16 +104,16 @@ def test_a_killed_stream_goes_on_in_the_middle_of_an_epoch(tmp_path, monkeypatch
 
 def test_crops_are_the_same_in_any_chunks_and_for_any_trials():
     setup, where = crops_setup(), parallel.replicated(parallel.make_mesh(1, 4))
-    images = jax.device_put(inputs.load(setup, photos()), where)
+    images = jax.device_put(inputs.load(setup.network, photos()), where)
     assert isinstance(images, augment.Ragged)
     labels = tiny.make_data()[1]
-    frozen = setup.parts[2]
+    frozen = setup.network.parts[2]
 
     def run(seeds, stops):
         hyper = tiny.make_hyper([0.1] * len(seeds), [0.0] * len(seeds), seeds)
         mesh = parallel.make_mesh(len(seeds), setup.batch_size)
-        state = step.make_init(setup, mesh)(setup.pretrained.params, hyper)
-        chunk = step.make_chunk(setup, mesh)
+        state = programs.make_init(setup, mesh)(setup.network.pretrained.params, hyper)
+        chunk = programs.make_chunk(setup, mesh)
         for start, stop in zip([0, *stops], stops, strict=False):
             between = np.int32(start), np.int32(stop)
             state = chunk(state, frozen, images, labels, hyper, *between)
@@ -180,14 +181,14 @@ def test_no_more_is_read_than_waits_to_be_used():
         reader.at(done)
     assert counted.count <= 40 + source.AHEAD
     counted = Counted()
-    scored = inputs.batches(setup, counted)
+    scored = inputs.batches(setup.network, counted)
     next(scored)
     assert counted.count <= inputs.SAMPLE + inputs.BATCH + source.AHEAD
 
 
 def test_a_broken_image_stops_the_reader_with_its_own_message():
     with pytest.raises(UserError, match="image 4999 cannot be read"):
-        for _ in inputs.batches(tiny.make_setup(), Counted()):
+        for _ in inputs.batches(tiny.make_setup().network, Counted()):
             pass
 
 
@@ -197,11 +198,11 @@ def test_images_that_only_seemed_to_be_of_one_size():
     images[150] = np.full((4, 6, 3), 150, np.uint8)
     examples = Examples.from_images(images, [0] * 300, list(map(str, range(300))))
     setup = tiny.make_setup()
-    found = [raw[:size] for _, size, raw in inputs.batches(setup, examples)]
+    found = [raw[:size] for _, size, raw in inputs.batches(setup.network, examples)]
     assert [len(group) for group in found] == [100, 100, 100]
     values = np.concatenate(found)[:, 0, 0, 0]
     np.testing.assert_array_equal(values, np.arange(300) % 256)
-    loaded = inputs.load(setup, examples)
+    loaded = inputs.load(setup.network, examples)
     assert loaded.shape == (300, 8, 8, 3)
     np.testing.assert_array_equal(loaded[:, 0, 0, 0], values)
 

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from vpt_jax import backbones, methods, parallel
+from vpt_jax import backbones, methods, objectives, parallel
 from vpt_jax.backbones.vit import ViTConfig
 from vpt_jax.checkpoints import Pretrained
 from vpt_jax.data import preprocess
-from vpt_jax.training import optim, step
+from vpt_jax.network import Network
+from vpt_jax.training import optim, programs
+from vpt_jax.training.setup import Setup
 
 CONFIG = ViTConfig(patch=4, width=8, depth=2, heads=2, mlp_dim=16, image_size=8)
 NUM_EXAMPLES, BATCH, EPOCHS, CLASSES = 10, 4, 3, 3
@@ -28,21 +30,30 @@ def make_setup(
     params = nnx.as_pure(nnx.state(model))
     params = jax.tree.map(lambda x: x.astype(dtype), params)
     graphdef, _ = nnx.split(backbones.abstract(shape, dtype))
-    values = {
+    network = {
         "pretrained": Pretrained(shape, graphdef, params, "random", "random"),
         "method": chosen,
+        "objective": objectives.OBJECTIVES["classification"],
         "num_classes": CLASSES,
-        "num_examples": NUM_EXAMPLES,
         "image_size": image_size,
+        "preset": preprocess.PRESETS["inception"],
+        "scan": False,
+        "remat": False,
+        "shard": False,
+    }
+    network |= {key: changes.pop(key) for key in network if key in changes}
+    values = {
+        "network": Network(**network),
+        "num_examples": NUM_EXAMPLES,
         "batch_size": BATCH,
         "epochs": EPOCHS,
         "warmup_epochs": 1,
         "schedule": "step",
-        "optimizer": optim.make_optimizer("sgd", 0.9, step.decays),
-        "preset": preprocess.PRESETS["inception"],
+        "optimizer": "sgd",
+        "momentum": 0.9,
         "class_weights": np.ones(CLASSES, np.float32),
     }
-    return step.Setup(**values | changes)
+    return Setup(**values | changes)
 
 
 def make_data():
@@ -64,11 +75,11 @@ def run(setup, hyper, stops):
     mesh = parallel.make_mesh(len(hyper.seed), setup.batch_size)
     hyper = jax.device_put(hyper, parallel.over_trials(mesh))
     images, labels = jax.device_put(make_data(), parallel.replicated(mesh))
-    frozen = step.place_frozen(setup, mesh)
+    frozen = programs.place_frozen(setup.network, mesh)
     if setup.cut:
-        images = step.make_prefix(setup, mesh)(frozen, images)
-    state = step.make_init(setup, mesh)(setup.pretrained.params, hyper)
-    chunk = step.make_chunk(setup, mesh)
+        images = programs.make_prefix(setup.network, setup.cut, mesh)(frozen, images)
+    state = programs.make_init(setup, mesh)(setup.network.pretrained.params, hyper)
+    chunk = programs.make_chunk(setup, mesh)
     for start, stop in zip([0, *stops], stops, strict=False):
         start, stop = jnp.int32(start), jnp.int32(stop)
         state = chunk(state, frozen, images, labels, hyper, start, stop)

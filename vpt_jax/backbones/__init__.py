@@ -5,17 +5,17 @@ A backbone offers
     config                        its shape, a dataclass; `problem(image_size)`
     width                         D of the features
     embed(images, key, train)     -> tokens
-    steps[i](tokens, read, key, train)    -> the tokens of the slice `read`
-    blocks                        those of `steps` that are layers; each has `width`,
+    pieces[i](tokens, read, key, train)    -> the tokens of the slice `read`
+    blocks                        those of `pieces` that are layers; each has `width`,
                                   the D that it sees
     reads                         the slice of tokens of which `pool` makes the features
     pool(tokens)                  -> features
     num_prefix                    tokens before those of the image
-    has_statistics                whether it has BatchNorm; then `embed` and `steps`
+    has_statistics                whether it has BatchNorm; then `embed` and `pieces`
                                   take `mask` too, 0 for images that do not count
 
 Where a backbone has stages, `stages[s].blocks[i]` are its blocks, and what is between
-two stages is a step but no block. The tokens of convolutional backbones are feature
+two stages is a piece but no block. The tokens of convolutional backbones are feature
 maps (B, h, w, D).
 
 A new family is one file and one line below.

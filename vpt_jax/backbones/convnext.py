@@ -137,14 +137,14 @@ class ConvNeXt(nnx.Module):
         return [block for stage in self.stages for block in stage.blocks]
 
     @property
-    def steps(self) -> list[ConvNeXtBlock | Downsample]:
+    def pieces(self) -> list[ConvNeXtBlock | Downsample]:
         """The blocks, and the step down before all stages but the first."""
-        steps = []
+        pieces = []
         for stage in self.stages:
             if stage.downsample is not None:
-                steps.append(stage.downsample)
-            steps += [*stage.blocks]
-        return steps
+                pieces.append(stage.downsample)
+            pieces += [*stage.blocks]
+        return pieces
 
     def embed(
         self,

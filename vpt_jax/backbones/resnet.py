@@ -151,7 +151,7 @@ class ResNet(nnx.Module):
         return [block for stage in self.stages for block in stage.blocks]
 
     @property
-    def steps(self) -> list[ResNetBlock]:
+    def pieces(self) -> list[ResNetBlock]:
         """The blocks, the first of a stage steps down to it."""
         return self.blocks
 

@@ -237,14 +237,14 @@ class Swin(nnx.Module):
         return [block for stage in self.stages for block in stage.blocks]
 
     @property
-    def steps(self) -> list[SwinBlock | Merging]:
+    def pieces(self) -> list[SwinBlock | Merging]:
         """The blocks, and the merging after all stages but the last."""
-        steps = []
+        pieces = []
         for stage in self.stages:
-            steps += [*stage.blocks]
+            pieces += [*stage.blocks]
             if stage.merging is not None:
-                steps.append(stage.merging)
-        return steps
+                pieces.append(stage.merging)
+        return pieces
 
     def embed(
         self,

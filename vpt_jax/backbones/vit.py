@@ -112,7 +112,7 @@ class ViT(nnx.Module):
         return self.config.width
 
     @property
-    def steps(self) -> nnx.List:
+    def pieces(self) -> nnx.List:
         """The blocks."""
         return self.blocks
 

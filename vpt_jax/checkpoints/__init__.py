@@ -7,6 +7,7 @@ is recognised by the names.
 import dataclasses
 import gc
 import pathlib
+from collections.abc import Callable, Collection
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ from vpt_jax.checkpoints import (
     zoo,
 )
 from vpt_jax.checkpoints.format import read, recognise
-from vpt_jax.types import Tree, flatten, unflatten
+from vpt_jax.types import Path, Tree, flatten, unflatten
 
 FORMATS = (
     *native.FORMATS,
@@ -63,6 +64,7 @@ def load(
     *,
     dtype,
     frozen_dtype,
+    trained: Callable[[nnx.GraphDef, Tree], Collection[Path]] = lambda *_: (),
     on_host: bool = False,
 ) -> Pretrained:
     """Backbone `name` with the weights of `source`.
@@ -73,7 +75,9 @@ def load(
             file; 'random' for an untrained backbone.
         image_size: Pixels; position embeddings are resized to it.
         dtype: Compute type of the backbone.
-        frozen_dtype: What the weights are stored in.
+        frozen_dtype: What the frozen weights are stored in.
+        trained: Of the split backbone (shapes): paths of the weights that will be
+            trained, which are stored in float32.
         on_host: Leave the weights there, for those that one device has no room for.
 
     Raises:
@@ -82,13 +86,19 @@ def load(
     config = backbones.get_config(name, image_size)
     graphdef, state = nnx.split(backbones.abstract(config, dtype))
     shapes = nnx.as_pure(state)
+    exact, frozen_dtype = trained(graphdef, shapes), jnp.dtype(frozen_dtype)
     if source == "random":
         model = backbones.FAMILIES[type(config)](config, dtype=dtype, rngs=nnx.Rngs(0))
         params = nnx.as_pure(nnx.state(model))
+        stored = {
+            path: leaf if path in exact else leaf.astype(frozen_dtype)
+            for path, leaf in flatten(params).items()
+        }
+        params = unflatten(params, stored)
         params = jax.device_get(params) if on_host else params
         return Pretrained(config, graphdef, params, source, source)
     source, path, sha256 = locate(name, source)
-    arrays = load_arrays(path, config, shapes, jnp.dtype(frozen_dtype))
+    arrays = load_arrays(path, config, shapes, frozen_dtype, exact)
     if not on_host:
         for leaf in list(arrays):  # one array at a time: never a whole second copy
             arrays[leaf] = jax.block_until_ready(jax.device_put(arrays[leaf]))
@@ -96,7 +106,9 @@ def load(
     return Pretrained(config, graphdef, unflatten(shapes, arrays), source, sha256)
 
 
-def load_arrays(path: pathlib.Path, config, shapes: Tree, dtype) -> dict:
+def load_arrays(
+    path: pathlib.Path, config, shapes: Tree, dtype, exact: Collection[Path] = ()
+) -> dict:
     """Every parameter of the backbone of `config`, by path, from a file.
 
     Args:
@@ -104,13 +116,16 @@ def load_arrays(path: pathlib.Path, config, shapes: Tree, dtype) -> dict:
         config: The architecture that the file must hold.
         shapes: A tree of the backbone's parameters, of which shapes are used.
         dtype: What to store the parameters in.
+        exact: Paths of those that are stored in float32 all the same.
 
     Raises:
         UserError: Unreadable, of no known format, or not this architecture.
     """
     wanted = {leaf: value.shape for leaf, value in flatten(shapes).items()}
     with files.opened(path) as file:
-        return read(file, recognise(file, config, FORMATS), config, wanted, dtype)
+        return read(
+            file, recognise(file, config, FORMATS), config, wanted, dtype, exact
+        )
 
 
 def locate(name: str, source: str | None) -> tuple[str, pathlib.Path, str]:

@@ -13,7 +13,7 @@ the first.
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import jax.numpy as jnp
 import numpy as np
@@ -188,6 +188,7 @@ def read(
     config,
     shapes: Mapping[Path, tuple[int, ...]],
     dtype,
+    exact: Collection[Path] = (),
 ) -> dict[Path, np.ndarray]:
     """Every parameter of a backbone, one array at a time.
 
@@ -196,6 +197,7 @@ def read(
         config: The architecture.
         shapes: Shape of every parameter of the backbone.
         dtype: What to store the parameters in.
+        exact: Paths of those that are stored in float32 all the same.
 
     Returns:
         An array for each path in `shapes`.
@@ -227,7 +229,8 @@ def read(
         elif not jnp.issubdtype(array.dtype, jnp.floating):  # bfloat16 included
             problems.append(f"{key} holds {array.dtype}, wanted floating point")
         else:
-            kind = np.float32 if path[-1] in _FLOAT32 else dtype
+            wide = path[-1] in _FLOAT32 or path in exact
+            kind = np.float32 if wide else dtype
             arrays[path] = array.astype(kind, order="C", copy=False)
     if problems:
         raise UserError(f"checkpoint {file.path} does not fit: " + "; ".join(problems))

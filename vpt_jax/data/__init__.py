@@ -15,7 +15,7 @@ _PROCEDURAL_PARTS = {"train": (120_000, 0), "val": (2_000, 1), "test": (5_000, 2
 
 def _procedural() -> Task:
     """Rendered images: (number of images, seed) of each part in `_PROCEDURAL_PARTS`."""
-    from vpt_jax.data import procedural  # only the pre-training of the tiny backbone
+    from vpt_jax.assets import procedural  # only the pre-training of the tiny backbone
 
     def part(name: str, data_dir: str | None) -> Examples:
         num_images, seed = _PROCEDURAL_PARTS[name]

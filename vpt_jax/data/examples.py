@@ -16,12 +16,12 @@ class Examples:
     Attributes:
       images: one uint8 array (n, h, w, 3) where all sizes agree, else a list of
         uint8 arrays (h_i, w_i, 3). Never resized here.
-      labels: int32 (n,), classes counted from 0.
+      labels: int32 (n,), classes counted from 0, or (n, ...) as the task's kind has it.
       ids: one name per example that says where it came from.
     """
 
     images: UInt8[np.ndarray, "n h w 3"] | list[Image]
-    labels: Int32[np.ndarray, " n"]
+    labels: Int32[np.ndarray, "n *t"]
     ids: tuple[str, ...]
 
     def __post_init__(self):
@@ -33,7 +33,7 @@ class Examples:
 
     @classmethod
     def from_images(
-        cls, images: Sequence[Image], labels: Sequence[int], ids: Sequence[str]
+        cls, images: Sequence[Image], labels: Sequence, ids: Sequence[str]
     ) -> "Examples":
         """Gathers single images, into one array if they all have the same size."""
         same_size = len({image.shape for image in images}) == 1

@@ -2,26 +2,27 @@
 
 import dataclasses
 from collections.abc import Callable
-
-import numpy as np
+from types import ModuleType
 
 from vpt_jax.data.examples import Examples
 from vpt_jax.data.reading import TfdsSet
 from vpt_jax.data.source import Joined, Source, to_examples
 from vpt_jax.errors import UserError
+from vpt_jax.objectives import OBJECTIVES
 
 SPLITS = ("train", "val", "trainval", "test")
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A classification task.
+    """A data set to be tuned on.
 
     Attributes:
       name: what the user calls it, e.g. 'cifar100'.
       group: tasks whose results are averaged together, e.g. 'natural'.
       num_classes: C; labels are 0 to C - 1.
       metric: 'top1', or 'auc' (reported in addition, for two classes).
+      kind: what is predicted, a key of `objectives.OBJECTIVES`.
       part: finds 'train', 'val' or 'test', given the data directory; decodes nothing.
       class_names: the C names, given the data directory.
       preset: the preprocessing (`preprocess.PRESETS`) used where none is chosen.
@@ -38,13 +39,19 @@ class Task:
     class_names: Callable[[str | None], tuple[str, ...]]
     preset: str = "vpt"
     prompt_lengths: tuple[int, int] = (10, 10)
+    kind: str = "classification"
     tfds: TfdsSet | None = None
     manual: str | None = None
+
+    @property
+    def objective(self) -> ModuleType:
+        """Head, loss and scores of this kind of task."""
+        return OBJECTIVES[self.kind]
 
     def source(self, split: str, data_dir: str | None) -> Source:
         """One of `SPLITS`, no image read yet; 'trainval' is 'train' and then 'val'.
 
-        Whoever trains on it or scores it calls `check_labels` first, which reads all
+        Whoever trains on it or scores it asks for it `checked`, which reads all
         labels.
         """
         if split not in SPLITS:
@@ -73,24 +80,17 @@ class Task:
         stop = len(source) if limit is None else min(start + limit, len(source))
         if (start, stop) != (0, len(source)):
             source = source.select(range(start, stop))
-        check_labels(source, self.num_classes, where=f"task {self.name}, {split}")
+        self._check(source, split)
         return source
 
     def load(self, split: str, data_dir: str | None, **which) -> Examples:
         """The examples of `checked`, decoded."""
         return to_examples(self.checked(split, data_dir, **which))
 
-
-def check_labels(examples: Examples | Source, num_classes: int, where: str) -> None:
-    """Raises UserError at the first label outside 0 to `num_classes` - 1.
-
-    XLA clamps or drops an index out of range instead of failing, so a wrong label
-    would train silently.
-    """
-    labels = examples.labels
-    wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
-    if wrong.size:
-        raise UserError(
-            f"{where}: example {examples.ids[wrong[0]]} has label "
-            f"{labels[wrong[0]]}, but labels must be 0 to {num_classes - 1}"
-        )
+    def _check(self, source: Source, split: str) -> None:
+        found = self.objective.wrong(source.labels, self.num_classes)
+        if found is not None:
+            index, problem = found
+            raise UserError(
+                f"task {self.name}, {split}: example {source.ids[index]} {problem}"
+            )

@@ -38,7 +38,7 @@ from vpt_jax.methods import (
     ssf,
     vfpt,
 )
-from vpt_jax.model import LinearHead, Model
+from vpt_jax.model import Model
 from vpt_jax.types import Path, Tree, path_name
 
 GROUPS = ("stats", "trainable", "frozen")  # the first that any method names, wins
@@ -130,6 +130,13 @@ def parse(name: str) -> tuple[tuple[str, dict], ...]:
     return parts
 
 
+def named(name: str) -> tuple[str, dict]:
+    """'vpt-deep+lora-4' to ('prompt+lora', {'deep': True, 'rank': 4})."""
+    parts = parse(name)
+    options = {k: v for _, fixed in parts for k, v in fixed.items()}
+    return "+".join(part for part, _ in parts), options
+
+
 def choose(name: str, options: dict) -> tuple[Choice, ...]:
     """The methods of `name`, each with its own of the `options`.
 
@@ -173,10 +180,10 @@ def image_size(choices: Iterable[Choice], size: int) -> int:
 
 
 def build(
-    backbone: nnx.Module, num_classes: int, choices: Iterable[Choice], rngs: nnx.Rngs
+    backbone: nnx.Module, head: nnx.Module, choices: Iterable[Choice], rngs: nnx.Rngs
 ) -> Model:
-    """The plain backbone with a linear head and the methods attached."""
-    model = Model(backbone, LinearHead(backbone.width, num_classes, rngs=rngs))
+    """The plain backbone with a task's head and the methods attached."""
+    model = Model(backbone, head)
     for choice in choices:
         choice.module.attach(model, choice.config, rngs)
     return model

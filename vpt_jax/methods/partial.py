@@ -41,25 +41,25 @@ def attach(model: Model, config: PartialConfig, rngs: nnx.Rngs) -> None:
         raise UserError(
             f"method.blocks {config.blocks}: the backbone has {depth} blocks"
         )
-    for step in _last_steps(model, config):
-        for _, module in nnx.iter_modules(step):
+    for piece in _last_pieces(model, config):
+        for _, module in nnx.iter_modules(piece):
             if isinstance(module, BatchNorm):
                 module.use_batch = True
 
 
 def group(path: Path, variable: nnx.Variable, config: PartialConfig, model: Model):
     """The last blocks, the final norm and the head are trained."""
-    if path[0] == "head" or inside(model, path, _last_steps(model, config)):
+    if path[0] == "head" or inside(model, path, _last_pieces(model, config)):
         return "stats" if isinstance(variable, nnx.BatchStat) else "trainable"
     norm = config.final_norm and path[:2] == ("backbone", "norm")
     return "trainable" if norm else "frozen"
 
 
-def _last_steps(model: Model, config: PartialConfig) -> list[nnx.Module]:
+def _last_pieces(model: Model, config: PartialConfig) -> list[nnx.Module]:
     """The last k blocks and what is between them."""
-    steps = list(model.backbone.steps)
+    pieces = list(model.backbone.pieces)
     first = model.backbone.blocks[-config.blocks]
-    for i, step in enumerate(steps):
-        if step is first:
-            return steps[i:]
+    for i, piece in enumerate(pieces):
+        if piece is first:
+            return pieces[i:]
     raise UserError("method partial cannot be combined with sidetune")

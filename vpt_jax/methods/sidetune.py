@@ -77,7 +77,7 @@ class AlexNetFeatures(nnx.Module):
 
 
 class Beside(nnx.Module):
-    """A step that lets the side features pass."""
+    """A piece that lets the side features pass."""
 
     def __init__(self, block: nnx.Module):
         self.block = block
@@ -111,9 +111,9 @@ class SideTuned(nnx.Module):
         return self.base.blocks
 
     @property
-    def steps(self) -> list[Beside]:
+    def pieces(self) -> list[Beside]:
         """Those of the backbone, each beside the side features."""
-        return [Beside(step) for step in self.base.steps]
+        return [Beside(piece) for piece in self.base.pieces]
 
     def embed(self, images: Float[Array, "B h w 3"], **kwargs):
         """(tokens, side features)."""

@@ -5,7 +5,7 @@ import pathlib
 
 from vpt_jax import data, methods
 from vpt_jax.errors import UserError
-from vpt_jax.workdir import read_json
+from vpt_jax.runs.files import read_json
 
 _NUMBERED = {"mlp": "mlp_layers", "partial": "blocks", "adapter": "reduction"}
 

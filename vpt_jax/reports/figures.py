@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter  # noqa: E4
 
 from vpt_jax.reports import paper  # noqa: E402
 from vpt_jax.reports.collect import Run  # noqa: E402
-from vpt_jax.workdir import read_lines  # noqa: E402
+from vpt_jax.runs.files import read_lines  # noqa: E402
 
 GROUPS = ("natural", "specialized", "structured")
 PAPER = "#555555"

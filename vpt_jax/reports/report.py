@@ -17,7 +17,7 @@ from vpt_jax.reports import figures, paper
 from vpt_jax.reports.collect import Run, collect
 from vpt_jax.reports.statistics import compare
 from vpt_jax.reports.tables import Table, number
-from vpt_jax.workdir import write_text
+from vpt_jax.runs.files import write_text
 
 GROUPS = ("natural", "specialized", "structured", "fgvc")
 _STYLE = """

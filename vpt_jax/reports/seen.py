@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from matplotlib import pyplot as plt
 from sklearn.manifold import TSNE
 
-from vpt_jax import api, data
+from vpt_jax import data
 from vpt_jax.data import preprocess
 from vpt_jax.data.examples import Examples
 from vpt_jax.errors import UserError
@@ -22,7 +22,9 @@ from vpt_jax.model import Context, Model
 from vpt_jax.progress import say
 from vpt_jax.reports.collect import Run
 from vpt_jax.reports.figures import Figure, file_name, save, subplots
-from vpt_jax.training import inputs, step
+from vpt_jax.serving.classifier import Classifier
+from vpt_jax.serving.load import load
+from vpt_jax.training import inputs
 
 IMAGES = 4  # of the figure of attention
 PROMPTS = 3  # that are shown one by one
@@ -52,38 +54,38 @@ def draw_all(runs: list[Run], folder: pathlib.Path, num_images: int) -> list[Fig
     return drawn
 
 
-def features(tuned: api.TunedModel, examples: Examples) -> Float[np.ndarray, "n D"]:
+def features(tuned: Classifier, examples: Examples) -> Float[np.ndarray, "n D"]:
     """What the head sees, for every image."""
 
     @jax.jit
     def run(trainable, stats, frozen, raw):
-        model = nnx.merge(tuned.setup.parts[0], trainable, frozen, stats)
-        images = step.prepare(tuned.setup, raw)
-        return model.prefix(images, model.num_steps - 1)
+        model = nnx.merge(tuned.network.parts[0], trainable, frozen, stats)
+        images = tuned.network.normalised(raw)
+        return model.prefix(images, model.num_pieces - 1)
 
-    trainable, stats = _one(tuned)
-    frozen = tuned.setup.parts[2]
+    trainable, stats = tuned.trainable, tuned.stats
+    frozen = tuned.network.parts[2]
     return np.concatenate(
         [
             np.asarray(run(trainable, stats, frozen, raw))[:count]
-            for _, count, raw in inputs.batches(tuned.setup, examples)
+            for _, count, raw in inputs.batches(tuned.network, examples)
         ]
     )
 
 
 def prompt_attention(
-    tuned: api.TunedModel, examples: Examples
+    tuned: Classifier, examples: Examples
 ) -> Float[Array, "B Q N"] | None:
     """Weights of [CLS, P prompts] over the N patches in the last block, mean of heads.
 
     Returns:
         None where the network has no prompts in its last block, or no such attention.
     """
-    trainable, stats = _one(tuned)
-    graphdef, _, frozen, _ = tuned.setup.parts
+    trainable, stats = tuned.trainable, tuned.stats
+    graphdef, _, frozen, _ = tuned.network.parts
     model = nnx.merge(graphdef, trainable, frozen, stats)
-    raw = next(inputs.batches(tuned.setup, examples))[2][:IMAGES]
-    images = step.prepare(tuned.setup, jnp.asarray(raw))
+    raw = next(inputs.batches(tuned.network, examples))[2][:IMAGES]
+    images = tuned.network.normalised(jnp.asarray(raw))
     return attention_of_prompts(model, images)
 
 
@@ -143,7 +145,7 @@ def tsne(
 
 
 def attention_maps(
-    tuned: api.TunedModel,
+    tuned: Classifier,
     examples: Examples,
     weights: Float[Array, "B Q N"],
     title: str,
@@ -162,7 +164,7 @@ def attention_maps(
         figsize=(1.75 * (1 + len(columns)), 1.75 * rows + 0.8),
         squeeze=False,
     )
-    size = tuned.setup.image_size
+    size = tuned.network.image_size
     for row in range(rows):
         image = preprocess.resize_host(examples.images[row], size) / 255
         axes[row, 0].imshow(np.clip(image, 0, 1))
@@ -179,13 +181,8 @@ def attention_maps(
     save(figure, title, path)
 
 
-def _one(tuned: api.TunedModel):
-    return jax.tree.map(lambda x: x[0], (tuned.state.trainable, tuned.state.stats))
-
-
 def _load(run: Run, num_images: int):
-    final = run.path / "final"
-    tuned = api.load(final if final.is_dir() else run.path)
+    tuned = load(run.path)
     config = tuned.manifest["config"]
     task = data.get_task(config["task"], config["data"]["dir"])
     return tuned, task.load("test", config["data"]["dir"], limit=num_images)

@@ -1,11 +1,14 @@
 """A sweep as data: jobs, their units, and the trials of each, all fixed beforehand.
 
-job    one task (and variant) with one winner and one result, a folder
-unit   the trials that one compiled program trains: same method options, optimizer
-       and batch size; learning rate, weight decay and seed differ
-chunk  T trials of a unit, trained at once: the unit of work that is done or not
+job     one task (and variant) with one winner and one result, a folder
+unit    the trials that one compiled program trains: same method options, optimizer
+        and batch size; learning rate, weight decay and seed differ
+cohort  T trials of a unit, trained at once: they are done together or not
+
+Here a sweep is still a configuration, changed point by point and then resolved.
 """
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -14,10 +17,13 @@ import math
 from ml_collections import ConfigDict
 
 from vpt_jax import config as configs
-from vpt_jax import data, methods
+from vpt_jax import data
 from vpt_jax.errors import UserError
+from vpt_jax.experiment import Experiment
+from vpt_jax.runs.train import Trial
 from vpt_jax.sweeps import grids
 from vpt_jax.sweeps.selection import Selection
+from vpt_jax.types import Config
 
 TRACED = ("lr", "base_lr", "weight_decay")  # of config.optim: may differ in a unit
 MIN_RUNG_EPOCHS = 5
@@ -35,25 +41,20 @@ class Job:
     """
 
     name: str
-    config: ConfigDict
+    config: Config
     variant: str = ""
     position: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
+class GridTrial(Trial):
     """One run of the grid.
 
     Attributes:
-        lr: Scaled by batch / 256.
-        base_lr: As the grid names it.
-        weight_decay, seed: Of the run.
+        base_lr: As the grid names its learning rate, per 256 images.
     """
 
-    lr: float
     base_lr: float
-    weight_decay: float
-    seed: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,14 +64,14 @@ class Unit:
     Attributes:
         name: Of its folder.
         label: What sets it apart from the job's other units, such as 'length=5'.
-        config: Resolved; its lr and weight decay are those of the first trial.
+        experiment: Its lr and weight decay are those of the first trial.
         trials: In the order of the grid.
     """
 
     name: str
     label: str
-    config: ConfigDict
-    trials: tuple[Trial, ...]
+    experiment: Experiment
+    trials: tuple[GridTrial, ...]
 
     def as_json(self) -> dict:
         """For the plan file."""
@@ -81,7 +82,7 @@ class Unit:
         }
 
 
-def jobs(config: ConfigDict) -> list[Job]:
+def jobs(config: Config) -> list[Job]:
     """Every task of `config.task` (a name or a group) with every variant."""
     tasks = data.task_names(config.task)
     variants = [_variant(text) for text in config.sweep.variants] or [("", {})]
@@ -101,14 +102,11 @@ def jobs(config: ConfigDict) -> list[Job]:
     return result
 
 
-def units(config: ConfigDict) -> list[Unit]:
+def units(config: Config) -> list[Unit]:
     """The grid of a job, apart by what needs a compiled program of its own."""
-    sweep = config.sweep
-    resolved = configs.resolve(config)
-    choices = methods.choose(resolved.method.name, _options(resolved))
-    group = data.get_task(config.task, config.data.dir).group
-    backbone = resolved.backbone.name
-    name = sweep.grid or grids.default(choices, backbone, group)
+    sweep, plain = config.sweep, configs.resolve(config)
+    choices, backbone = plain.network.method, plain.network.backbone.name
+    name = sweep.grid or grids.default(choices, backbone, plain.data.task.group)
     base_lrs = tuple(sweep.base_lrs) or grids.learning_rates(name)
     decays = tuple(sweep.weight_decays) or grids.WEIGHT_DECAYS
     for key, values in (("base_lrs", base_lrs), ("weight_decays", decays)):
@@ -121,16 +119,16 @@ def units(config: ConfigDict) -> list[Unit]:
         over = grids.static_axes(choices, backbone)
     result = []
     for label, changes in _combinations(over):
-        alike: dict[str, list] = {}
+        alike: dict[str, tuple[Experiment, list[GridTrial]]] = {}
         for base_lr, decay in itertools.product(base_lrs, decays):
             point = _at(config, changes, float(base_lr), float(decay))
-            trials = [
-                Trial(point.optim.lr, float(base_lr), float(decay), seed)
+            _, trials = alike.setdefault(_static(point), (point, []))
+            trials += [
+                GridTrial(point.optimizer.lr, float(decay), seed, float(base_lr))
                 for seed in point.seeds
             ]
-            alike.setdefault(_static(point), [point]).extend(trials)
-        for point, *trials in alike.values():
-            apart = f"optimizer={point.optim.name}" if len(alike) > 1 else ""
+        for point, trials in alike.values():
+            apart = f"optimizer={point.optimizer.name}" if len(alike) > 1 else ""
             full = " ".join(part for part in (label, apart) if part)
             result.append(Unit(f"{len(result):02d}", full, point, tuple(trials)))
     return result
@@ -155,8 +153,8 @@ def rungs(epochs: int, halving: int, num_trials: int) -> list[tuple[int, int]]:
     ]
 
 
-def chunk_size(num_trials: int, fitting: int, devices: int) -> int:
-    """Trials of a chunk: at most as many as fit, in chunks of about the same size.
+def cohort_size(num_trials: int, fitting: int, devices: int) -> int:
+    """Trials of a cohort: at most as many as fit, in cohorts of about the same size.
 
     A multiple of the devices where there are enough trials, so that none is idle.
     """
@@ -165,8 +163,8 @@ def chunk_size(num_trials: int, fitting: int, devices: int) -> int:
     return _ceil(_ceil(num_trials, _ceil(num_trials, fitting)), unit) * unit
 
 
-def chunks(positions: list[int], size: int) -> list[list[int]]:
-    """Positions in chunks, the last one possibly smaller."""
+def cohorts(positions: list[int], size: int) -> list[list[int]]:
+    """Positions in cohorts, the last one possibly smaller."""
     return [positions[k : k + size] for k in range(0, len(positions), size)]
 
 
@@ -180,7 +178,7 @@ def shard(text: str) -> tuple[int, int]:
     return int(i), int(n)
 
 
-def described(config: ConfigDict) -> dict:
+def described(config: Config) -> dict:
     """What a job's folder belongs to: its configuration but for who runs it where."""
     content = json.loads(json.dumps(configs.to_dict(config)))
     del content["sweep"]["shard"], content["sweep"]["trials"], content["cache"]
@@ -188,20 +186,19 @@ def described(config: ConfigDict) -> dict:
     return content
 
 
-def final_config(
-    config: ConfigDict, chosen: Selection, seeds: tuple[int, ...], group: str
-) -> ConfigDict:
-    """The winner's runs, from its unit's resolved configuration."""
-    final = ConfigDict(config.copy_and_resolve_references())
-    final.optim.lr, final.optim.base_lr = chosen.lr, None
-    final.optim.weight_decay = chosen.weight_decay
-    final.seeds, final.sweep = seeds, configs.base(final.task).sweep
+def final(unit: Unit, chosen: Selection, seeds: tuple[int, ...]) -> Experiment:
+    """The winner's runs, from the experiment of its unit."""
+    config = configs.restore(unit.experiment.content)
+    config.optim.lr, config.optim.base_lr = chosen.lr, None
+    config.optim.weight_decay = chosen.weight_decay
+    config.seeds, config.sweep = seeds, configs.base(config.task).sweep
     # FGVC has a training split of its own; VTAB retrains on all 1,000 images.
-    final.data.split = "train800" if group == "fgvc" else "train800val200"
-    return final
+    fgvc = unit.experiment.data.task.group == "fgvc"
+    config.data.split = "train800" if fgvc else "train800val200"
+    return configs.resolve(config)
 
 
-def change(config: ConfigDict, key: str, value) -> None:
+def change(config: Config, key: str, value) -> None:
     """Set 'method.length' and the like.
 
     Raises:
@@ -219,7 +216,7 @@ def change(config: ConfigDict, key: str, value) -> None:
         raise UserError(f"sweep sets {key}={value!r}: {error}") from error
 
 
-def _at(config: ConfigDict, changes: dict, base_lr: float, decay: float) -> ConfigDict:
+def _at(config: Config, changes: dict, base_lr: float, decay: float) -> Experiment:
     own = ConfigDict(config.copy_and_resolve_references())
     own.optim.lr, own.optim.base_lr, own.optim.weight_decay = None, base_lr, decay
     for key, value in changes.items():
@@ -227,16 +224,12 @@ def _at(config: ConfigDict, changes: dict, base_lr: float, decay: float) -> Conf
     return configs.resolve(own)
 
 
-def _static(config: ConfigDict) -> str:
-    """Equal for configurations that one compiled program serves."""
-    content = configs.to_dict(config)
+def _static(experiment: Experiment) -> str:
+    """Equal for experiments that one compiled program serves."""
+    content = copy.deepcopy(experiment.content)
     for key in TRACED:
         del content["optim"][key]
     return json.dumps(content, sort_keys=True)
-
-
-def _options(config: ConfigDict) -> dict:
-    return {k: v for k, v in config.method.items() if k != "name"}
 
 
 def _combinations(over: str) -> list[tuple[str, dict]]:

@@ -4,23 +4,24 @@ leave it to this process. A killed sweep continues with the same command."""
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 
-from ml_collections import ConfigDict
-
-from vpt_jax import api, data, parallel
 from vpt_jax import config as configs
 from vpt_jax.checkpoints import Pretrained
 from vpt_jax.errors import UserError
+from vpt_jax.experiment import Experiment
 from vpt_jax.progress import SweepTable, say
+from vpt_jax.runs import folder, run
+from vpt_jax.runs.folder import Busy
 from vpt_jax.sweeps import plan
-from vpt_jax.sweeps.records import Busy, Folder, locked
+from vpt_jax.sweeps.records import JobFolder
 from vpt_jax.sweeps.selection import Selection, TuningImages, select
 from vpt_jax.sweeps.unit import UnitRun
-from vpt_jax.workdir import environment, read_json, write_json
+from vpt_jax.types import Config
 
 
-def sweep(config: ConfigDict, workdir: str | pathlib.Path | None = None) -> list[dict]:
+def sweep(config: Config, workdir: str | os.PathLike | None = None) -> list[dict]:
     """Run the protocol for every task and variant of a configuration.
 
     Args:
@@ -36,13 +37,14 @@ def sweep(config: ConfigDict, workdir: str | pathlib.Path | None = None) -> list
         UserError: The configuration or folder cannot be used; no job could be run.
     """
     index, parts = plan.shard(config.sweep.shard)
-    root = pathlib.Path(workdir) if workdir else default_path(config)
+    root = folder.local(workdir) if workdir else default_path(config)
     jobs = [JobRun(job, root / job.name) for job in plan.jobs(config)]
     backbones = Backbones()
     numbered = [(job, unit) for job in jobs for unit in job.units]
     mine = [pair for n, pair in enumerate(numbered) if n % parts == index]
     problems: dict[str, UserError] = {}
-    with SweepTable({j.title: len(j.trials) for j in jobs}) as table:
+    titles = {j.title: (len(j.trials), j.experiment.data.task.objective) for j in jobs}
+    with SweepTable(titles) as table:
         for job, unit in mine:
             if job.title in problems or job.result is not None:
                 continue
@@ -69,7 +71,7 @@ def sweep(config: ConfigDict, workdir: str | pathlib.Path | None = None) -> list
     return results
 
 
-def default_path(config: ConfigDict) -> pathlib.Path:
+def default_path(config: Config) -> pathlib.Path:
     """runs/sweep-<task>-<method>-<backbone>-<hash of what is tried>."""
     content = configs.to_dict(config)
     del content["sweep"]["shard"]
@@ -86,15 +88,14 @@ class Backbones:
     def __init__(self):
         self._key, self._pretrained = None, None
 
-    def get(self, config: ConfigDict) -> Pretrained:
-        """That of a resolved configuration."""
-        key = (
-            *(config.backbone.name, config.backbone.checkpoint, config.backbone.dtype),
-            *(config.precision, config.image_size, config.method.get("padding")),
-        )
+    def get(self, experiment: Experiment) -> Pretrained:
+        """That of an experiment."""
+        network = experiment.network
+        # Methods and heads decide which weights are kept in float32.
+        key = network.backbone, network.method, network.objective
         if key != self._key:
             self._pretrained = None  # before the next one takes memory
-            self._pretrained, self._key = api.load_backbone(config), key
+            self._pretrained, self._key = network.load_backbone(), key
         return self._pretrained
 
 
@@ -103,10 +104,10 @@ class JobRun:
 
     def __init__(self, job: plan.Job, path: pathlib.Path):
         self.job = job
-        self.task = data.get_task(job.config.task, job.config.data.dir)
-        units = plan.units(job.config)
         self.title = job.name or job.config.task
-        self.folder = Folder(
+        units = plan.units(job.config)
+        self.experiment = units[0].experiment  # its task is that of all
+        self.folder = JobFolder(
             path,
             {
                 "config": plan.described(job.config),
@@ -118,20 +119,22 @@ class JobRun:
         self._images: TuningImages | None = None
 
     @property
-    def trials(self) -> list[plan.Trial]:
+    def trials(self) -> list[plan.GridTrial]:
         """Of all units."""
         return [trial for of_unit in self.units for trial in of_unit.unit.trials]
 
     @property
     def result(self) -> dict | None:
         """Of the finished job."""
-        return read_json(self.folder.path / "result.json")
+        return self.folder.result
 
     def run(self, unit: UnitRun, backbones: Backbones, table: SweepTable) -> None:
         """Train what is missing of a unit."""
         if unit.records() is None:
-            pretrained = backbones.get(unit.unit.config)
-            unit.train(self.job.config, self._tuning_images(), pretrained, table)
+            pretrained = backbones.get(unit.unit.experiment)
+            sweep = self.job.config.sweep
+            sizes = sweep.trials, sweep.halving
+            unit.train(sizes, self._tuning_images(), pretrained, table)
         table.done(self.title, unit.records())
 
     def finish(self, backbones: Backbones, table: SweepTable) -> None:
@@ -139,12 +142,11 @@ class JobRun:
         records = [unit.records() for unit in self.units]
         if any(r is None for r in records) or self.result is not None:
             return
-        chosen = select([r for of_unit in records for r in of_unit], self.title)
-        path = self.folder.path
+        every = [record for of_unit in records for record in of_unit]
+        chosen = select(every, self.title, self.experiment.data.task.objective)
         try:
-            with locked(path / "final.lock"):
-                selection = dataclasses.asdict(chosen)
-                parallel.first(lambda: write_json(path / "selection.json", selection))
+            with self.folder.testing():
+                self.folder.write("selection.json", dataclasses.asdict(chosen))
                 self._test(chosen, backbones, table)
         except Busy:
             if plan.shard(self.job.config.sweep.shard)[1] == 1:
@@ -153,45 +155,42 @@ class JobRun:
 
     def _test(self, chosen: Selection, backbones: Backbones, table: SweepTable) -> None:
         """The winner on all training images, with every seed; then the test images."""
-        config = next(u.unit for u in self.units if u.unit.name == chosen.unit).config
+        unit = next(u.unit for u in self.units if u.unit.name == chosen.unit)
         seeds = tuple(self.job.config.sweep.seeds)
-        final = plan.final_config(config, chosen, seeds, self.task.group)
+        final = plan.final(unit, chosen, seeds)
         table.note(self.title, f"winner on all images, {len(seeds)} seeds")
         path = self.folder.path / "final"
         with table.paused():
-            result = api.tune(final, path, backbones.get(config))
+            result = run.run(final, path, backbones.get(final))
+        del result["workdir"]
+        metric = final.data.task.objective.METRIC
+        result |= {f"val_{metric}": chosen.validation, "sweep": self._story(chosen)}
+        self.folder.write("environment.json", folder.environment())
+        self.folder.finish(result)
+        table.tested(self.title, result)
+
+    def _story(self, chosen: Selection) -> dict:
+        """What was tried, chosen and spent."""
         tried = [
             record
             for unit in self.units
-            for chunk in unit.chunks()
-            for record in chunk.records
+            for cohort in unit.cohorts()
+            for record in cohort.records
         ]
         num_images = len(self._tuning_images().train)
-        sweep = dataclasses.asdict(chosen) | {
+        epochs = self.experiment.epochs
+        return dataclasses.asdict(chosen) | {
             "variant": self.job.variant,
             "variant_position": self.job.position,
             "ablation": self.job.config.sweep.ablation,
             "grid_trials": len(self.trials),
             "grid_seconds": sum(record["train_seconds"] for record in tried),
             "image_passes": num_images * sum(record["epochs"] for record in tried),
-            "full_image_passes": num_images * config.epochs * len(self.trials),
+            "full_image_passes": num_images * epochs * len(self.trials),
         }
-        del result["workdir"]
-        result |= {"val_top1": chosen.val_top1, "sweep": sweep}
-
-        def done() -> None:
-            write_json(self.folder.path / "result.json", result)
-            write_json(self.folder.path / "environment.json", environment())
-
-        parallel.first(done)
-        table.tested(self.title, result)
 
     def _tuning_images(self) -> TuningImages:
         if self._images is None:
-            config = self.job.config
-            self._images = TuningImages(
-                api.training_images(config, "train"),
-                self.task.checked("val", config.data.dir),
-                self.task.num_classes,
-            )
+            splits = dataclasses.replace(self.experiment.data, trained_on="train")
+            self._images = TuningImages(splits.training(), splits.validation())
         return self._images

@@ -6,9 +6,11 @@ A `Selection` is made by `select` alone, from a complete grid.
 
 import dataclasses
 from collections.abc import Iterable
+from types import ModuleType
 
 from vpt_jax.data.source import Source
 from vpt_jax.errors import UserError
+from vpt_jax.objectives import validation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +19,10 @@ class TuningImages:
 
     Attributes:
         train, val: Trained on, and scored for the selection.
-        num_classes: C.
     """
 
     train: Source
     val: Source
-    num_classes: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Selection:
         unit: Name of its unit.
         label: What sets that unit apart.
         lr, base_lr, weight_decay: Of the point.
-        val_top1: On the validation images after the last epoch, mean over seeds.
+        validation: Score on those images after the last epoch, mean over seeds.
         ties: Points with the same score, itself included.
         trials, failed: How many were run, and how many of them failed.
     """
@@ -43,14 +43,14 @@ class Selection:
     lr: float
     base_lr: float
     weight_decay: float
-    val_top1: float
+    validation: float
     ties: int
     trials: int
     failed: int
 
 
-def select(records: Iterable[dict], task: str) -> Selection:
-    """The best point by validation top-1 after the last epoch.
+def select(records: Iterable[dict], task: str, objective: ModuleType) -> Selection:
+    """The best point by the primary validation score after the last epoch.
 
     Ties go to the smaller learning rate, then to the smaller weight decay (the public
     code leaves those to the order of files), then to the earlier unit. A point counts
@@ -64,8 +64,9 @@ def select(records: Iterable[dict], task: str) -> Selection:
     for record in records:
         key = record["lr"], record["weight_decay"], record["unit"]
         points.setdefault(key, []).append(record)
+    rank, key_of = validation(objective), f"val_{objective.METRIC}"
     scores = {
-        key: sum(r["val_top1"] for r in runs) / len(runs)
+        key: sum(map(rank, runs)) / len(runs)
         for key, runs in points.items()
         if all(r["status"] == "ok" for r in runs)
     }
@@ -85,17 +86,18 @@ def select(records: Iterable[dict], task: str) -> Selection:
         lr=winner["lr"],
         base_lr=winner["base_lr"],
         weight_decay=winner["weight_decay"],
-        val_top1=best,
+        validation=sum(r[key_of] for r in points[tied[0]]) / len(points[tied[0]]),
         ties=len(tied),
         trials=len(records),
         failed=len(failed),
     )
 
 
-def survivors(records: Iterable[dict], count: int) -> list[int]:
+def survivors(records: Iterable[dict], count: int, objective: ModuleType) -> list[int]:
     """Positions in their unit of the best `count` trials, in the unit's order."""
+    rank = validation(objective)
     ranked = sorted(
         (r for r in records if r["status"] == "ok"),
-        key=lambda r: (-r["val_top1"], r["lr"], r["weight_decay"], r["position"]),
+        key=lambda r: (-rank(r), r["lr"], r["weight_decay"], r["position"]),
     )
     return sorted(r["position"] for r in ranked[:count])

@@ -1,28 +1,28 @@
-"""The trials of one compiled program: rounds of chunks, each done or not."""
+"""The trials of one compiled program: rounds of cohorts, each done or not."""
 
 import dataclasses
 
 import jax
-from ml_collections import ConfigDict
 
-from vpt_jax import api, parallel
+from vpt_jax import parallel
 from vpt_jax.checkpoints import Pretrained
 from vpt_jax.errors import UserError
+from vpt_jax.experiment import Experiment
 from vpt_jax.progress import SweepTable
+from vpt_jax.runs.train import train_trials
 from vpt_jax.sweeps import memory, plan
-from vpt_jax.sweeps.records import Folder, forget, locked
+from vpt_jax.sweeps.records import JobFolder, forget
 from vpt_jax.sweeps.selection import TuningImages, survivors
 from vpt_jax.training import inputs, loop
-from vpt_jax.training.step import Setup
-from vpt_jax.workdir import read_json, write_json
+from vpt_jax.training.setup import Setup
 
 
 @dataclasses.dataclass(frozen=True)
-class Chunk:
+class Cohort:
     """Trials that are trained at once.
 
     Attributes:
-        round, number: Of the chunk; a round is one stage of halving.
+        round, number: Of the cohort; a round is one stage of halving.
         epochs: Of this round.
         positions: Of the trials in their unit.
         records: One per trial; None while it is not done.
@@ -36,17 +36,22 @@ class Chunk:
 
 
 class UnitRun:
-    """A unit in the folder of its job."""
+    """A unit in the folder of its job.
 
-    def __init__(self, unit: plan.Unit, folder: Folder, title: str):
+    Its plan.json holds what was decided before its first trial: 'cohort', the trials
+    that are trained at once, 'rounds', and 'inputs', where what they read is kept.
+    """
+
+    def __init__(self, unit: plan.Unit, folder: JobFolder, title: str):
         self.unit = unit
-        self.folder = folder
         self.title = title
-        self._plan = folder.unit(unit.name) / "plan.json"
+        self._folder = folder
+        self._plan = f"units/{unit.name}/plan.json"
+        self._objective = unit.experiment.data.task.objective
 
-    def chunks(self) -> list[Chunk]:
+    def cohorts(self) -> list[Cohort]:
         """Those of all rounds that can be known; none before the unit has a plan."""
-        known = read_json(self._plan)
+        known = self._folder.read(self._plan)
         if known is None:
             return []
         found, positions = [], list(range(len(self.unit.trials)))
@@ -55,23 +60,23 @@ class UnitRun:
                 records = _records(found, r - 1)
                 if records is None:
                     break
-                positions = survivors(records, count)
-            for c, members in enumerate(plan.chunks(positions, known["chunk"])):
-                done = self.folder.read(self.unit.name, r, c)
-                found.append(Chunk(r, c, epochs, members, done))
+                positions = survivors(records, count, self._objective)
+            for c, members in enumerate(plan.cohorts(positions, known["cohort"])):
+                done = self._folder.records(self.unit.name, r, c)
+                found.append(Cohort(r, c, epochs, members, done))
         return found
 
     def records(self) -> list[dict] | None:
         """Of the last round, from which the winner is chosen; None while unfinished."""
-        found = self.chunks()
-        if not found or any(chunk.records is None for chunk in found):
+        found = self.cohorts()
+        if not found or any(cohort.records is None for cohort in found):
             return None
         # Where all trials of a round failed, there is no next one.
         return _records(found, found[-1].round)
 
     def train(
         self,
-        config: ConfigDict,
+        sizes: tuple[int | None, int],
         images: TuningImages,
         pretrained: Pretrained,
         table: SweepTable,
@@ -79,7 +84,8 @@ class UnitRun:
         """Train what is missing.
 
         Args:
-            config: The job's, of which `sweep` is read.
+            sizes: Trials at once on a device (None: as many as fit), and the divisor
+                of halving (0: none); see config.sweep.
             images, pretrained: What to train on, and which backbone.
             table: Is told what happens.
 
@@ -87,94 +93,86 @@ class UnitRun:
             Busy: Another process does so already.
             UserError: Not enough memory.
         """
-        with locked(self._plan.with_name("lock")):
+        with self._folder.working(self.unit.name):
             setups: dict[int, Setup] = {}
-            (missing,) = parallel.agree(read_json(self._plan) is None)
-            if missing:
-                self._write_plan(config, images, pretrained, setups)
-            size = read_json(self._plan)["chunk"]
-            while (chunk := self._next()) is not None:
-                own = _with_epochs(self.unit.config, chunk.epochs)
-                setup = self._setup(own, images, pretrained, setups)
+            if self._folder.read(self._plan) is None:
+                self._write_plan(*sizes, images, pretrained, setups)
+            known = self._folder.read(self._plan)
+            while (cohort := self._next()) is not None:
+                own = self.unit.experiment.with_epochs(cohort.epochs)
+                setup = self._setup(own, images, pretrained, setups, known["inputs"])
                 table.start(
-                    self.title, self.unit.label, len(chunk.positions), own.epochs
+                    self.title, self.unit.label, len(cohort.positions), own.epochs
                 )
-                records = self._train_chunk(chunk, size, own, setup, images, table)
-                self.folder.write(self.unit.name, chunk.round, chunk.number, records)
-                table.chunk_done(self.title, records)
+                records = self._train_cohort(cohort, known, own, setup, images, table)
+                self._folder.record(
+                    self.unit.name, cohort.round, cohort.number, records
+                )
+                table.cohort_done(self.title, records)
 
-    def _write_plan(self, config, images, pretrained, setups) -> None:
-        unit, sweep = self.unit, config.sweep
-        rounds = plan.rungs(unit.config.epochs, sweep.halving, len(unit.trials))
-        own = _with_epochs(unit.config, rounds[0][0])
-        setup = self._setup(own, images, pretrained, setups)
-        _, kind = inputs.fit(setup, api.limits(own), images.train)
-        devices, trials = jax.device_count(), len(unit.trials)
-        if sweep.trials is not None:
-            if sweep.trials < 1:
-                raise UserError(f"sweep.trials {sweep.trials} must be at least 1")
-            fitting = sweep.trials * devices
+    def _write_plan(self, at_once, halving, images, pretrained, setups) -> None:
+        unit, devices = self.unit, jax.device_count()
+        trials = len(unit.trials)
+        rounds = plan.rungs(unit.experiment.epochs, halving, trials)
+        own = unit.experiment.with_epochs(rounds[0][0])
+        whole = own.make_setup(images.train.labels, pretrained)
+        place = inputs.decide(whole, own.limits, images.train)
+        setup = self._setup(own, images, pretrained, setups, place)
+        if at_once is not None:
+            if at_once < 1:
+                raise UserError(f"sweep.trials {at_once} must be at least 1")
+            fitting = at_once * devices
         else:
-            fitting = memory.trials_at_once(setup, kind, images.train, trials)
-        size = plan.chunk_size(trials, fitting, devices)
-        found = {"chunk": size, "rounds": rounds}
-        parallel.first(lambda: write_json(self._plan, found))
+            fitting = memory.trials_at_once(setup, place, images.train, trials)
+        size = plan.cohort_size(trials, fitting, devices)
+        decided = {"cohort": size, "rounds": rounds, "inputs": place}
+        self._folder.write(self._plan, decided)
 
-    def _setup(self, config, images, pretrained, setups) -> Setup:
-        """One for all chunks of as many epochs, so that they compile once."""
-        if config.epochs not in setups:
-            labels, classes = images.train.labels, images.num_classes
-            setup = api.make_setup(config, labels, classes, pretrained)
-            fitted, _ = inputs.fit(setup, api.limits(config), images.train)
-            setups[config.epochs] = fitted
-        return setups[config.epochs]
+    def _setup(self, own: Experiment, images, pretrained, setups, place: str) -> Setup:
+        """One for all cohorts of as many epochs, so that they compile once."""
+        if own.epochs not in setups:
+            setup = own.make_setup(images.train.labels, pretrained)
+            setups[own.epochs] = inputs.placed(setup, place)
+        return setups[own.epochs]
 
-    def _next(self) -> Chunk | None:
-        for chunk in self.chunks():
-            if chunk.records is None:
-                return chunk
+    def _next(self) -> Cohort | None:
+        for cohort in self.cohorts():
+            if cohort.records is None:
+                return cohort
             # A process may have died between the records and this.
-            forget(self.folder.chunk(self.unit.name, chunk.round, chunk.number))
+            forget(self._folder.cohort(self.unit.name, cohort.round, cohort.number))
         return None
 
-    def _train_chunk(self, chunk, size, config, setup, images, table) -> list[dict]:
-        path = self.folder.chunk(self.unit.name, chunk.round, chunk.number)
+    def _train_cohort(self, cohort, known, own, setup, images, table) -> list[dict]:
+        path = self._folder.cohort(self.unit.name, cohort.round, cohort.number)
         path.mkdir(parents=True, exist_ok=True)
-        trials = [self.unit.trials[position] for position in chunk.positions]
-        try:
-            outcome, lines = api.train_trials(
-                config,
-                setup,
-                [dataclasses.asdict(trial) for trial in trials],
-                images.train,
-                images.val,
-                path,
-                lambda done, loss, top1, rate: table.update(
-                    self.title, done / setup.num_steps, rate
-                ),
-                # The last chunk of a round is filled up, a round that is smaller as a
-                # whole has a program of its own.
-                size if chunk.number else min(size, _filled(len(trials))),
-            )
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            raise UserError(
-                f"{len(trials)} trials at once need more memory than there is; start "
-                f"again in another --workdir with config.sweep.trials="
-                f"{max(1, len(trials) // 2 // jax.device_count())}"
-            ) from error
-        return self._as_records(chunk, trials, outcome, lines)
+        trials = [self.unit.trials[position] for position in cohort.positions]
+        outcome, lines = train_trials(
+            *(setup, trials, images.train, images.val, own.val_every),
+            known["inputs"],
+            path,
+            lambda done, loss, score, rate: table.update(
+                self.title, done / setup.num_steps, rate
+            ),
+            # The last cohort of a round is filled up, a round that is smaller as a
+            # whole has a program of its own.
+            known["cohort"]
+            if cohort.number
+            else min(known["cohort"], _filled(len(trials))),
+        )
+        return self._as_records(cohort, trials, outcome, lines)
 
     def _as_records(
         self,
-        chunk: Chunk,
-        trials: list[plan.Trial],
+        cohort: Cohort,
+        trials: list[plan.GridTrial],
         outcome: loop.Outcome,
         lines: list[dict],
     ) -> list[dict]:
         alive = parallel.fetch(outcome.state.alive)
-        last = {x["trial"]: x for x in lines if x["epoch"] == chunk.epochs}
+        last = {x["trial"]: x for x in lines if x["epoch"] == cohort.epochs}
+        metric = self._objective.METRIC
+        shown = (f"val_{metric}", f"train_{metric}", "train_loss")
         records = []
         for k, trial in enumerate(trials):
             line = last[k] if alive[k] else {}
@@ -183,13 +181,11 @@ class UnitRun:
                 {
                     "unit": self.unit.name,
                     "label": self.unit.label,
-                    "round": chunk.round,
-                    "position": chunk.positions[k],
+                    "round": cohort.round,
+                    "position": cohort.positions[k],
                     **dataclasses.asdict(trial),
-                    "epochs": chunk.epochs,
-                    "val_top1": line.get("val_top1"),
-                    "train_top1": line.get("train_top1"),
-                    "train_loss": line.get("train_loss"),
+                    "epochs": cohort.epochs,
+                    **{name: line.get(name) for name in shown},
                     "train_seconds": outcome.train_seconds / len(trials),
                     "status": "ok" if alive[k] else status,
                 }
@@ -203,17 +199,9 @@ def _filled(count: int) -> int:
     return count if count < devices else -(-count // devices) * devices
 
 
-def _records(chunks: list[Chunk], round_: int) -> list[dict] | None:
-    """Of a whole round; None while a chunk of it is missing."""
-    of_round = [chunk.records for chunk in chunks if chunk.round == round_]
+def _records(cohorts: list[Cohort], round_: int) -> list[dict] | None:
+    """Of a whole round; None while a cohort of it is missing."""
+    of_round = [cohort.records for cohort in cohorts if cohort.round == round_]
     if any(records is None for records in of_round):
         return None
     return [record for records in of_round for record in records]
-
-
-def _with_epochs(config: ConfigDict, epochs: int) -> ConfigDict:
-    """A resolved configuration for a shorter round, its warm-up shortened alike."""
-    own = ConfigDict(config.copy_and_resolve_references())
-    own.optim.warmup_epochs = config.optim.warmup_epochs * epochs // config.epochs
-    own.epochs = epochs
-    return own

@@ -1,4 +1,4 @@
-"""What the training step reads: raw images, or the frozen first steps' output.
+"""What the training step reads: raw images, or the frozen first pieces' output.
 
 What comes before the first trained tensor gives the same output in every epoch, so it
 is run once over the training images and kept
@@ -9,6 +9,9 @@ is run once over the training images and kept
 
 Images that the whole network reads are kept on the devices where they fit, as they are
 or resized; else they are read again in every epoch, ahead of the step that needs them.
+
+Which of these it is depends on the memory that is free. It is decided once for a run
+(`decide`), recorded, and obeyed when the run is continued.
 """
 
 import collections
@@ -17,27 +20,36 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import psutil
 from jax.sharding import Mesh
+from jaxtyping import Array
 
 from vpt_jax import parallel
 from vpt_jax.data import augment, preprocess
 from vpt_jax.data.examples import Examples, Image
 from vpt_jax.data.source import Source, ahead
+from vpt_jax.network import Network
 from vpt_jax.progress import say
-from vpt_jax.training import step
+from vpt_jax.training import programs
 from vpt_jax.training.optim import Hyper
-from vpt_jax.training.step import Setup
+from vpt_jax.training.setup import Setup
+from vpt_jax.training.step import epoch_order
+from vpt_jax.types import Tree
 
 BATCH = 100  # images; a fixed size, so that scores do not depend on the device
 SAMPLE = 16  # images from which the size of all is estimated
 IN_FLIGHT = 2  # computations that are started before the result of one is waited for
 T = TypeVar("T")
+
+CACHED, CACHED_ON_HOST = "outputs on the device", "outputs on the host"
+RESIDENT, STREAMED = "images on the device", "images streamed"
+PLACES = (CACHED, CACHED_ON_HOST, RESIDENT, STREAMED)
+"""Of what is read: outputs of the frozen first pieces, or the images themselves."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +95,7 @@ class Resident:
 
     array: jax.Array | augment.Ragged
     max_steps = math.inf  # of one call of the program
-    reads = "all"
+    feed: ClassVar[programs.Feed] = "all"
 
     def at(self, done: int) -> jax.Array | augment.Ragged:
         """What the chunk after `done` steps reads."""
@@ -99,13 +111,13 @@ class Spilled:
     mesh: Mesh
     hyper: Hyper
     max_steps = 1
-    reads = "own"
+    feed: ClassVar[programs.Feed] = "own"
 
     def at(self, done: int) -> jax.Array:
         """The batch (T, B, ...) of the step after `done` steps."""
         epoch, position = divmod(done, self.setup.steps_per_epoch)
         start = position * self.setup.batch_size
-        orders = [step.epoch_order(self.setup, seed, epoch) for seed in self.hyper.seed]
+        orders = [epoch_order(self.setup, seed, epoch) for seed in self.hyper.seed]
         rows = np.stack(orders)[:, start : start + self.setup.batch_size]
         return parallel.place(self.array[rows], parallel.over_both(self.mesh))
 
@@ -113,14 +125,17 @@ class Spilled:
 class Stream:
     """Training images that are read and decoded anew in every epoch.
 
-    All trials see the batches of the first one's seed. Which images a step reads, and
+    All trials see the batches of the first one's seed: batches of their own would have
+    to be read and decoded T times. Trials whose images are on the devices do have their
+    own, so several trials learn otherwise here than there; a single one does not. Which
+    images a step reads, and
     how they are cropped, follows from the seed and the step alone: a run continues in
     the middle of an epoch, also with another number of processes. Each process reads
     the rows of the batch that its devices hold.
     """
 
     max_steps = 1
-    reads = "shared"
+    feed: ClassVar[programs.Feed] = "shared"
 
     def __init__(
         self,
@@ -132,6 +147,7 @@ class Stream:
     ):
         """`place` makes a batch on all devices from this process's `rows` of it."""
         self._source, self._setup, self._seed = source, setup, seed
+        self._network = setup.network
         self._first, self._count = rows.start, rows.stop - rows.start
         self._place = place
         self._next, self._images = None, None
@@ -148,8 +164,8 @@ class Stream:
 
     def _plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
         """The images of an epoch in their order, and what is drawn for each."""
-        order = step.epoch_order(self._setup, self._seed, epoch)
-        if not self._setup.preset.augment:
+        order = epoch_order(self._setup, self._seed, epoch)
+        if not self._network.preset.augment:
             return np.asarray(order), None
         return np.asarray(order), np.asarray(augment.draw(self._seed, epoch, order))
 
@@ -160,42 +176,48 @@ class Stream:
         order, drawn = self._epoch(epoch)
         position = batch * self._setup.batch_size + self._first + row
         [image] = self._source.read([order[position]])
-        preset, size = self._setup.preset, self._setup.image_size
+        preset, size = self._network.preset, self._network.image_size
         if drawn is None:
             return preprocess.view(preset, image, size)
         resized = preprocess.resize_for(preset, image, size)
         return augment.cut_host(resized, drawn[position], size)
 
 
-def fit(setup: Setup, limits: Limits, source: Source) -> tuple[Setup, type]:
-    """(`setup`, or without its cache; where the inputs go), by the memory there is."""
+def decide(setup: Setup, limits: Limits, source: Source) -> str:
+    """One of `PLACES`, by the memory there is; says so where it is not the first."""
     if setup.cut:
         size = cache_bytes(setup)
         if size <= limits.device_bytes():
-            return setup, Resident
+            return CACHED
         line = f"{size / 1e6:,.1f} MB of outputs of the frozen blocks do not fit "
         if size <= limits.host_bytes():
             say(line + "on the device: kept on the host, sent batch by batch")
-            return setup, Spilled
+            return CACHED_ON_HOST
         say(line + "in memory: the frozen blocks run again in every step")
-        setup = dataclasses.replace(setup, cached=False)
-    size, pixels = image_bytes(setup, source)
-    crowded = setup.preset.augment and pixels > augment.MAX_PIXELS
+    preset = setup.network.preset
+    size, pixels = image_bytes(setup.network, source)
+    crowded = preset.augment and pixels > augment.MAX_PIXELS
     if size <= limits.image_bytes() and not crowded:
-        return setup, Resident
+        return RESIDENT
     say(
         f"{len(source):,} training images, about {size / 1e6:,.1f} MB, do not fit in "
-        "memory: streamed, read again in every epoch"
+        "memory: streamed, read again in every epoch, in one order for all trials"
     )
-    return setup, Stream
+    return STREAMED
 
 
-def image_bytes(setup: Setup, source: Source) -> tuple[float, float]:
+def placed(setup: Setup, place: str) -> Setup:
+    """`setup`, without its cache where images are read."""
+    cached = place in (CACHED, CACHED_ON_HOST)
+    return setup if cached else dataclasses.replace(setup, cached=False)
+
+
+def image_bytes(network: Network, source: Source) -> tuple[float, float]:
     """(bytes, pixels) of all training images as `load` keeps them, from a few."""
     images = _sample(source)
-    if not _goes_as_it_is(setup, source):
-        resize = functools.partial(preprocess.resize_for, setup.preset)
-        images = [resize(image, setup.image_size) for image in images]
+    if not _goes_as_it_is(network, source):
+        resize = functools.partial(preprocess.resize_for, network.preset)
+        images = [resize(image, network.image_size) for image in images]
     each = len(source) / len(images)
     total = sum(image.nbytes for image in images)
     return each * total, each * sum(image[..., 0].size for image in images)
@@ -203,45 +225,56 @@ def image_bytes(setup: Setup, source: Source) -> tuple[float, float]:
 
 def cache_bytes(setup: Setup) -> int:
     """Of the activations of all training images."""
-    size = setup.image_size
-    raw = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
-    prefix = step.make_prefix(setup, parallel.make_mesh(1, jax.device_count()))
-    out = jax.eval_shape(prefix, setup.parts[2], raw)
-    return setup.num_examples * sum(
-        x.dtype.itemsize * math.prod(x.shape) for x in jax.tree.leaves(out)
-    )
+    one = cached_shape(setup, 1)
+    return setup.num_examples * math.prod(one.shape) * one.dtype.itemsize
 
 
-def prepare(
-    setup: Setup, kind: type, mesh: Mesh, hyper: Hyper, frozen, source: Source
+def cached_shape(setup: Setup, count: int) -> jax.ShapeDtypeStruct:
+    """Of the activations of so many images."""
+    network, size = setup.network, setup.network.image_size
+    raw = jax.ShapeDtypeStruct((count, size, size, 3), jnp.uint8)
+    mesh = parallel.make_mesh(1, jax.device_count())
+    prefix = programs.make_prefix(network, setup.cut, mesh)
+    return jax.eval_shape(prefix, network.parts[2], raw)
+
+
+def feed(
+    setup: Setup, place: str, mesh: Mesh, hyper: Hyper, frozen: Tree, source: Source
 ) -> Resident | Spilled | Stream:
-    """Run the frozen first steps if they are cached, and put the inputs in place."""
-    where = parallel.replicated(mesh)
-    if setup.cut:
-        prefix = step.make_prefix(setup, mesh)
+    """What the steps are fed, put in place; runs the frozen first pieces if cached."""
+    network, where = setup.network, parallel.replicated(mesh)
+    if place in (CACHED, CACHED_ON_HOST):
+        prefix = programs.make_prefix(network, setup.cut, mesh)
         started = (
-            (size, prefix(frozen, raw)) for _, size, raw in batches(setup, source)
+            (size, prefix(frozen, raw)) for _, size, raw in batches(network, source)
         )
         array = np.concatenate([np.asarray(x)[:size] for size, x in behind(started)])
-        if kind is Spilled:
+        if place == CACHED_ON_HOST:
             return Spilled(array, setup, mesh, parallel.fetch(hyper))
         return Resident(parallel.place(array, where))
-    if kind is Stream:
-        place = functools.partial(
+    if place == STREAMED:
+        put = functools.partial(
             jax.make_array_from_process_local_data, parallel.over_batch(mesh)
         )
         rows = parallel.own_rows(mesh, setup.batch_size)
-        return Stream(source, setup, parallel.fetch(hyper.seed)[0], rows, place)
-    return Resident(parallel.place(load(setup, source), where))
+        return Stream(source, setup, int(parallel.fetch(hyper.seed)[0]), rows, put)
+    return Resident(parallel.place(load(network, source), where))
 
 
-def load(setup: Setup, source: Source) -> np.ndarray | augment.Ragged:
+def feed_of(place: str) -> programs.Feed:
+    """What kind of feed a place makes."""
+    if place == CACHED_ON_HOST:
+        return "own"
+    return "shared" if place == STREAMED else "all"
+
+
+def load(network: Network, source: Source) -> np.ndarray | augment.Ragged:
     """All training images: as they are, resized, or to be cropped in each step."""
-    preset, size = setup.preset, setup.image_size
+    preset, size = network.preset, network.image_size
     if preset.augment:
         resize = functools.partial(preprocess.resize_for, preset, size=size)
         return augment.pack(list(_read(source, resize)))
-    if not _goes_as_it_is(setup, source):
+    if not _goes_as_it_is(network, source):
         view = functools.partial(preprocess.view, preset, size=size)
         return np.stack(list(_read(source, view)))
     if isinstance(source, Examples) and source.uniform_size:
@@ -252,22 +285,24 @@ def load(setup: Setup, source: Source) -> np.ndarray | augment.Ragged:
     return np.stack(images)
 
 
-def batches(setup: Setup, source: Source) -> Iterator[tuple[int, int, np.ndarray]]:
+def batches(
+    network: Network, source: Source, batch: int = BATCH
+) -> Iterator[tuple[int, int, np.ndarray]]:
     """(first index, rows that count, raw images) with the last batch filled up.
 
     Images of one size stay as they are where the device resizes them; others are
     resized, and cropped in the centre, on the host.
     """
-    preset, size = setup.preset, setup.image_size
-    as_it_is = _goes_as_it_is(setup, source)
+    preset, size = network.preset, network.image_size
+    as_it_is = _goes_as_it_is(network, source)
     view = None if as_it_is else functools.partial(preprocess.view, preset, size=size)
     images, shape = _read(source, view), None
-    for start in range(0, len(source), BATCH):
-        group = list(itertools.islice(images, BATCH))
+    for start in range(0, len(source), batch):
+        group = list(itertools.islice(images, batch))
         shape = shape or group[0].shape
         if any(image.shape != shape for image in group):
             group = [preprocess.resize_host(image, size) for image in group]
-        fill = [(0, BATCH - len(group))] + [(0, 0)] * 3
+        fill = [(0, batch - len(group))] + [(0, 0)] * 3
         yield start, len(group), np.pad(np.stack(group), fill, mode="edge")
 
 
@@ -285,11 +320,10 @@ def behind(started: Iterable[T]) -> Iterator[T]:
     yield from waiting
 
 
-def normalised(setup: Setup, source: Source) -> Iterator[tuple]:
-    """(images as the backbone takes them, labels of those that count), for a method."""
-    for start, size, raw in batches(setup, source):
-        labels = source.labels[start : start + size]
-        yield step.prepare(setup, jnp.asarray(raw)), labels
+def normalised(network: Network, source: Source) -> Iterator[tuple[Array, np.ndarray]]:
+    """(images as the backbone takes them, targets of those that count)."""
+    for start, size, raw in batches(network, source):
+        yield network.normalised(jnp.asarray(raw)), source.labels[start : start + size]
 
 
 def _read(source: Source, change: Callable[[Image], np.ndarray] | None = None):
@@ -310,8 +344,8 @@ def _sample(source: Source) -> list[Image]:
     return source.read(np.linspace(0, len(source) - 1, count).astype(int))
 
 
-def _goes_as_it_is(setup: Setup, source: Source) -> bool:
+def _goes_as_it_is(network: Network, source: Source) -> bool:
     """Whether the device resizes: by the legacy rule, images that seem of one size."""
-    if setup.preset.resize != "legacy":
+    if network.preset.resize != "legacy":
         return False
     return len({image.shape for image in _sample(source)}) == 1

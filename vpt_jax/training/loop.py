@@ -14,11 +14,13 @@ from jaxtyping import Float
 
 from vpt_jax import parallel
 from vpt_jax.data.source import Source
-from vpt_jax.training import inputs, metrics, step
-from vpt_jax.training.inputs import Limits
+from vpt_jax.network import Network
+from vpt_jax.training import inputs, programs
 from vpt_jax.training.optim import Hyper
+from vpt_jax.training.setup import Setup
 from vpt_jax.training.state import Checkpoints
-from vpt_jax.training.step import Setup, State
+from vpt_jax.training.step import State
+from vpt_jax.types import Tree
 
 CHUNK_SECONDS = 5.0  # how long progress, SIGTERM and checkpoints may have to wait
 CHECKPOINT_SECONDS = 20.0
@@ -36,13 +38,16 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Epoch:
-    """What is known of trial `trial` when epoch `epoch` (from 1) is over."""
+    """What is known of trial `trial` when epoch `epoch` (from 1) is over.
+
+    The scores are the objective's primary ones: in passing, and on validation images.
+    """
 
     epoch: int
     trial: int
     train_loss: float | None  # None: not finite
-    train_top1: float
-    val_top1: float | None
+    train_score: float
+    val_score: float | None
 
 
 def train(
@@ -52,7 +57,7 @@ def train(
     examples: Source,
     val: Source | None,
     val_every: int,
-    limits: Limits,
+    place: str,
     checkpoints: Checkpoints,
     on_start: Callable[[int], None],
     on_epoch: Callable[[Epoch], None],
@@ -64,38 +69,39 @@ def train(
         setup, mesh, hyper: What is trained, where, and the (T,) hyper-parameters.
         examples: The training images.
         val: Images that are scored every `val_every` epochs and after the last.
-        limits: Memory for images and for cached outputs of the frozen first steps.
+        place: Of what the steps read, from `inputs.decide`.
         checkpoints: Where the state is kept.
         on_start: Called with the number of epochs that are already done.
         on_epoch: Called for every finished epoch and trial.
-        on_chunk: Called with the finished steps, the latest mean loss and top-1 of the
+        on_chunk: Called with the finished steps, the latest mean loss and score of the
             running epoch, and images/s.
 
     Raises:
         SystemExit: SIGTERM came; the state is saved.
     """
     # ---- what goes to the devices once
-    setup, kind = inputs.fit(setup, limits, examples)
-    frozen = step.place_frozen(setup, mesh)
+    setup = inputs.placed(setup, place)
+    network, score = setup.network, setup.network.objective.score
+    frozen = programs.place_frozen(network, mesh)
     hyper = parallel.place(hyper, parallel.over_trials(mesh))
-    state = step.make_init(setup, mesh)(setup.pretrained.params, hyper)
+    state = programs.make_init(setup, mesh)(network.pretrained.params, hyper)
     first, state, train_seconds = checkpoints.restore(state)
     started = time.perf_counter()
     if first == 0:
-        state = step.initialise(
-            setup, state, mesh, lambda: inputs.normalised(setup, examples)
+        state = programs.initialise(
+            setup, state, mesh, lambda: inputs.normalised(network, examples)
         )
-    source = inputs.prepare(setup, kind, mesh, hyper, frozen, examples)
-    labels = parallel.place(examples.labels, parallel.replicated(mesh))
+    feed = inputs.feed(setup, place, mesh, hyper, frozen, examples)
+    targets = parallel.place(examples.labels, parallel.replicated(mesh))
     if first == 0:
         train_seconds = time.perf_counter() - started  # of a prefix cache, mostly
 
     # ---- compile
     started = time.perf_counter()
     bounds = np.int32(0), np.int32(0)
-    arguments = state, frozen, source.at(first), labels, hyper, *bounds
-    chunk = step.compile_chunk(setup, mesh, kind.reads, *arguments)
-    logits = step.make_logits(setup, mesh)
+    arguments = state, frozen, feed.at(first), targets, hyper, *bounds
+    chunk = programs.compile_chunk(setup, mesh, feed.feed, *arguments)
+    outputs = programs.make_outputs(network, mesh)
     compile_seconds = time.perf_counter() - started
 
     # ---- chunks
@@ -106,26 +112,28 @@ def train(
         while done < setup.num_steps:
             started = time.perf_counter()
             stop = min(done + chunk_steps, _next_val(setup, done, val, val_every))
-            rest = frozen, source, labels, hyper
+            rest = frozen, feed, targets, hyper
             state = _advance(chunk, state, *rest, done, stop)
-            curves = parallel.fetch((state.loss, state.correct, state.alive))
+            curves = parallel.fetch((state.loss, state.counted, state.alive))
             [seconds] = parallel.agree(time.perf_counter() - started)
             train_seconds += seconds
             steps = stop - done
-            rate = steps * setup.batch_size * len(hyper.seed) / seconds
+            images = setup.images_seen(stop) - setup.images_seen(done)
+            rate = images * len(hyper.seed) / seconds
             # The first chunk is one step: slow for reasons of its own.
             grown = 4 * chunk_steps if done > first else 8
             limit = max(1, int(CHUNK_SECONDS * steps / seconds))
             finished_before, done = done // spe, stop
             chunk_steps = min(grown, limit)
 
-            val_top1 = None
+            of_val = None
             if val is not None and done == _next_val(setup, done - 1, val, val_every):
-                scores = predict(setup, logits, state, frozen, val)
-                val_top1 = [metrics.score(x, val.labels)["top1"] for x in scores]
+                of_trials = predict(network, outputs, state, frozen, val)
+                metric = network.objective.METRIC
+                of_val = [score(x, val.labels)[metric] for x in of_trials]
             for epoch in range(finished_before, done // spe):
                 last = epoch == done // spe - 1
-                _report(setup, epoch, curves, val_top1 if last else None, on_epoch)
+                _report(setup, epoch, curves, of_val if last else None, on_epoch)
             on_chunk(done, *_running(setup, done, curves), rate)
 
             unsaved, killed = parallel.agree(
@@ -145,11 +153,11 @@ def train(
             if over:
                 break
     checkpoints.close()
-    images = done * setup.batch_size * len(hyper.seed)
+    images = setup.images_seen(done) * len(hyper.seed)
     return Outcome(state, train_seconds, compile_seconds, images / train_seconds)
 
 
-def _advance(chunk, state: State, frozen, source, labels, hyper, done, stop) -> State:
+def _advance(chunk, state: State, frozen, feed, targets, hyper, done, stop) -> State:
     """The state after the steps from `done` to `stop`.
 
     What is not on the devices is sent there while the steps before still run.
@@ -159,9 +167,9 @@ def _advance(chunk, state: State, frozen, source, labels, hyper, done, stop) -> 
         nonlocal state
         first = done
         while first < stop:
-            last = min(stop, first + source.max_steps)
+            last = min(stop, first + feed.max_steps)
             bounds = np.int32(first), np.int32(last)
-            state = chunk(state, frozen, source.at(first), labels, hyper, *bounds)
+            state = chunk(state, frozen, feed.at(first), targets, hyper, *bounds)
             yield state.alive.copy()  # the state itself goes into the next step
             first = last
 
@@ -171,12 +179,17 @@ def _advance(chunk, state: State, frozen, source, labels, hyper, done, stop) -> 
 
 
 def predict(
-    setup: Setup, logits, state: State, frozen, examples: Source
-) -> Float[np.ndarray, "T n C"]:
-    """Logits of all trials for all images, in batches of one size."""
+    network: Network,
+    outputs: Callable,
+    state: State,
+    frozen: Tree,
+    examples: Source,
+    batch: int = inputs.BATCH,
+) -> Float[np.ndarray, "T n ..."]:
+    """Outputs of all trials for all images, in batches of one size."""
     started = (
-        (size, logits(state.trainable, state.stats, frozen, raw))
-        for _, size, raw in inputs.batches(setup, examples)
+        (size, outputs(state.trainable, state.stats, frozen, raw))
+        for _, size, raw in inputs.batches(network, examples, batch)
     )
     parts = [parallel.fetch(out)[:, :size] for size, out in inputs.behind(started)]
     return np.concatenate(parts, axis=1)
@@ -190,8 +203,8 @@ def _next_val(setup: Setup, done: int, val, val_every: int) -> int:
     return min((done // every + 1) * every, setup.num_steps)
 
 
-def _report(setup, epoch, curves, val_top1, on_epoch) -> None:
-    loss, correct, _ = curves
+def _report(setup, epoch, curves, of_val, on_epoch) -> None:
+    loss, counted, _ = curves
     for trial in range(len(loss)):
         mean = float(loss[trial, epoch]) / setup.num_examples
         on_epoch(
@@ -199,20 +212,23 @@ def _report(setup, epoch, curves, val_top1, on_epoch) -> None:
                 epoch + 1,
                 trial,
                 mean if math.isfinite(mean) else None,
-                100 * float(correct[trial, epoch]) / setup.num_examples,
-                None if val_top1 is None else val_top1[trial],
+                setup.network.objective.running(
+                    float(counted[trial, epoch]), setup.num_examples
+                ),
+                None if of_val is None else of_val[trial],
             )
         )
 
 
 def _running(setup: Setup, done: int, curves) -> tuple[float, float]:
-    """Mean loss and top-1 over the images seen in the epoch of the latest step."""
-    loss, correct, alive = curves
-    epoch, steps = divmod(done - 1, setup.steps_per_epoch)
-    seen = min((steps + 1) * setup.batch_size, setup.num_examples)
+    """Mean loss and score over the images seen in the epoch of the latest step."""
+    loss, counted, alive = curves
+    epoch = (done - 1) // setup.steps_per_epoch
+    seen = setup.images_seen(done) - epoch * setup.num_examples
     trials = alive if alive.any() else np.ones_like(alive)
-    mean = loss[trials, epoch].mean(), correct[trials, epoch].mean()
-    return float(mean[0]) / seen, 100 * float(mean[1]) / seen
+    running = setup.network.objective.running
+    loss, counted = (float(x[trials, epoch].mean()) for x in (loss, counted))
+    return loss / seen, running(counted, seen)
 
 
 @contextlib.contextmanager

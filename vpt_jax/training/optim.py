@@ -5,7 +5,7 @@ the public code.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import jax
@@ -38,37 +38,46 @@ def lr_multiplier(epoch, *, epochs: int, warmup_epochs: int):
 
 
 def make_optimizer(
-    name: str, momentum: float, decays: Callable[[Path], bool]
+    name: str, momentum: float, final_biases: Collection[Path] = ()
 ) -> Callable[[jax.Array, jax.Array], optax.GradientTransformation]:
     """An optimizer as a function of the present lr and the weight decay.
 
     Args:
-        name: 'sgd': momentum, decay added to the gradient first (coupled).
-            'adamw': optax's, decay as configured. 'adamw_public': the public code's
-            (its decay is 0.01 whatever is configured; see `_adamw_public`).
+        name: 'sgd': momentum, decay added to the gradient first (coupled), on all but
+            the `final_biases` (`optimizer.py:60`). 'adamw': optax's, decay as
+            configured, none on biases and norms, as the public code meant (`:39-45`).
+            'adamw_public': the public code's, which decays norm weights, by 0.01
+            whatever is configured; see `_adamw_public`.
         momentum: For SGD.
-        decays: Whether a trained tensor is decayed, by its path.
+        final_biases: Paths of the heads' last biases.
     """
-    mask = functools.partial(_mask, decays)
     if name == "sgd":
+        mask = _mask(lambda path: path not in final_biases)
         return lambda lr, weight_decay: optax.chain(
             optax.add_decayed_weights(weight_decay, mask),
             optax.trace(momentum),
             optax.scale(-lr),
         )
     if name == "adamw":
+        mask = _mask(lambda path: path[-1] not in ("bias", "scale"))
         return lambda lr, weight_decay: optax.chain(
             optax.scale_by_adam(),
             optax.add_decayed_weights(weight_decay, mask),
             optax.scale(-lr),
         )
+    mask = _mask(lambda path: path[-1] != "bias")
     return lambda lr, weight_decay: _adamw_public(lr, mask)
 
 
-def _mask(decays: Callable[[Path], bool], tree: Tree) -> Tree:
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: decays(tuple(entry.key for entry in path)), tree
-    )
+def _mask(decays: Callable[[Path], bool]) -> Callable[[Tree], Tree]:
+    """A tree's leaves to whether they are decayed, by their paths."""
+
+    def of(tree: Tree) -> Tree:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: decays(tuple(entry.key for entry in path)), tree
+        )
+
+    return of
 
 
 class _AdamState(NamedTuple):

@@ -1,7 +1,7 @@
 """The cost model, by hand for one task."""
 
+from benchmarks import protocol_cost as cost
 from vpt_jax import backbones, data
-from vpt_jax.sweeps import cost
 
 VIT = backbones.get_config("vit_b16", None)
 

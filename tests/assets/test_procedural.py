@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vpt_jax.data import procedural
+from vpt_jax.assets import procedural
 from vpt_jax.errors import UserError
 
 

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 import vpt_jax
-from vpt_jax import api
 from vpt_jax.errors import UserError
-from vpt_jax.predict import predict_files
+from vpt_jax.serving.evaluate import evaluate
+from vpt_jax.serving.predict import predict_files
 
 
 @pytest.fixture(scope="module")
@@ -142,10 +142,10 @@ def test_the_export_is_enough(run, model, tmp_path):
     expected = model.predict([image])
     for path in (copy, workdir / "export"):
         np.testing.assert_array_equal(vpt_jax.load(path).predict([image]), expected)
-    scores = api.evaluate(vpt_jax.load(copy), tmp_path, {})
+    scores = evaluate(vpt_jax.load(copy), tmp_path)
     assert scores["test_top1"] == result["test_top1"]
     assert scores["n_test"] == result["n_test"] == 50
-    assert api.evaluate(model, tmp_path, {"test_examples": 30})["n_test"] == 30
+    assert evaluate(model, tmp_path, test_examples=30)["n_test"] == 30
 
 
 def test_the_backbone_must_be_the_one_it_was_tuned_on(

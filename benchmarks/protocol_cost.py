@@ -1,5 +1,7 @@
 """What the protocol costs in images and FLOPs, here and in the public code.
 
+python -m benchmarks.protocol_cost
+
 Per task of VTAB-1k: 40 grid points on 800 images, then five seeds on 1,000, 100 epochs
 each. The public code scores the 200 validation images, and in the final runs all test
 images as well, after every epoch (`trainer.py`, `tune_vtab.py`); here validation is
@@ -135,3 +137,7 @@ def markdown(backbone: str = "vit_b16") -> str:
 
 def _images(cost: Cost) -> str:
     return f"{cost.trained / 1e3:,.0f}, {cost.scored / 1e3:,.0f}"
+
+
+if __name__ == "__main__":
+    print(markdown())

@@ -7,17 +7,16 @@ from collections.abc import Iterable, Iterator
 
 from PIL import Image, UnidentifiedImageError
 
-from vpt_jax.api import TunedModel
 from vpt_jax.data.images import SUFFIXES, read_image
 from vpt_jax.errors import UserError
 from vpt_jax.progress import say
+from vpt_jax.serving.classifier import Classifier
 
 GROUP = 256  # images decoded at a time
-COLUMNS = ("path", "class", "probability")
 
 
 def predict_files(
-    model: TunedModel, images: Iterable[str], output: pathlib.Path
+    model: Classifier, images: Iterable[str], output: pathlib.Path
 ) -> tuple[int, list[pathlib.Path]]:
     """Classify files, and all images below folders.
 
@@ -40,7 +39,7 @@ def predict_files(
             f"no image under {', '.join(images)}; known endings: "
             f"{', '.join(sorted(SUFFIXES))}"
         )
-    rows, broken = [], []
+    objective, rows, broken = model.network.objective, [], []
     for start in range(0, len(paths), GROUP):
         decoded = []
         for path in paths[start : start + GROUP]:
@@ -50,10 +49,9 @@ def predict_files(
                 say(f"skipped {path}: {e}")
                 broken.append(path)
         probabilities = model.predict([image for _, image in decoded])
-        for (path, _), row in zip(decoded, probabilities, strict=True):
-            best = int(row.argmax())
-            rows.append((str(path), model.classes[best], round(float(row[best]), 6)))
-    _write(output, rows)
+        for (path, _), of_image in zip(decoded, probabilities, strict=True):
+            rows.append((str(path), *objective.row(of_image, model.classes)))
+    _write(output, ("path", *objective.COLUMNS), rows)
     return len(rows), broken
 
 
@@ -69,14 +67,14 @@ def _files(images: Iterable[str]) -> Iterator[pathlib.Path]:
             raise UserError(f"--images {name} does not exist")
 
 
-def _write(output: pathlib.Path, rows: list[tuple]) -> None:
+def _write(output: pathlib.Path, columns: tuple[str, ...], rows: list[tuple]) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(output.name + ".tmp")
     with open(temporary, "w", newline="") as file:
         if output.suffix == ".json":
             json.dump(
-                [dict(zip(COLUMNS, r, strict=True)) for r in rows], file, indent=1
+                [dict(zip(columns, r, strict=True)) for r in rows], file, indent=1
             )
         else:
-            csv.writer(file).writerows([COLUMNS, *rows])
+            csv.writer(file).writerows([columns, *rows])
     temporary.replace(output)

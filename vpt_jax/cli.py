@@ -1,0 +1,326 @@
+"""The command line: flags, one function for each mode, mistakes in one line.
+
+What is slow to import waits until a mode needs it: a mistyped command answers at once.
+"""
+
+import functools
+import itertools
+import logging
+import os
+import pathlib
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from vpt_jax.errors import UserError
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "A file of configs/, with its argument after a colon."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+_IMAGES = flags.DEFINE_multi_string(
+    "images", [], "predict: a file or folder; more may follow as plain arguments."
+)
+_SEED = flags.DEFINE_integer(
+    "seed", None, "eval, predict: of a run with several (default: says which it takes)."
+)
+_PROCESSES = flags.DEFINE_integer(
+    "processes",
+    None,
+    "train, sweep: how many processes run this command together.",
+    lower_bound=1,
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT where process 0 listens, where nothing tells it."
+)
+_PROCESS = flags.DEFINE_integer(
+    "process", None, "The number of this process from 0, where nothing tells it."
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "predict: a .csv or .json file (default: in the workdir)."
+)
+_FEATURES = flags.DEFINE_integer(
+    "features",
+    0,
+    "report: also draw t-SNE and the attention of prompts, of so many test images.",
+    lower_bound=0,
+)
+
+
+def main() -> None:
+    """What `launch.py` is."""
+    app.run(run, flags_parser=parse)
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Read the flags; a mistake is one line and exit code 2."""
+    try:
+        rest = flags.FLAGS(argv)
+        if _CONFIG.value is not None:
+            _CONFIG.value.task  # noqa: B018  (a file that cannot be read says so here)
+    except (flags.Error, AttributeError, OSError, TypeError, ValueError) as error:
+        sys.exit(fail(_mistake(error, argv)))
+    return rest
+
+
+def run(argv: list[str]) -> int:
+    """Run one mode; returns the exit code."""
+    import jax
+
+    from vpt_jax import parallel
+
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR") is None:
+        cache = pathlib.Path.home() / ".cache" / "vpt_jax" / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        # A start compiles many small programs: two seconds of nine.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    # That there is no TPU is no news; that there is a GPU without CUDA's jax is.
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
+    try:
+        together = _PROCESSES.value, _COORDINATOR.value, _PROCESS.value
+        if _MODE.value in ("train", "sweep"):
+            parallel.join(*together)
+        elif together != (None, None, None):
+            raise UserError(
+                f"--mode {_MODE.value} runs in one process, without --processes"
+            )
+        if argv[1:] and _MODE.value != "predict":
+            raise UserError(f"unknown argument {argv[1]!r}; flags begin with --")
+        return MODES[_MODE.value](argv[1:])
+    except UserError as error:
+        return fail(str(error))
+    except KeyboardInterrupt:
+        return fail("interrupted; the same command continues from the last checkpoint")
+
+
+def train(_) -> int:
+    """Tune, then say what came out."""
+    import vpt_jax
+    from vpt_jax import parallel
+    from vpt_jax.reports import summary
+
+    config = need(_CONFIG.value, "--config")
+    if config.sweep.variants:
+        count = len(config.sweep.variants)
+        raise UserError(
+            f"--config has {count} variants, a sweep each: use --mode sweep"
+        )
+    result = vpt_jax.tune(config, _WORKDIR.value)
+    if parallel.is_first():
+        summary.show(result)
+    return 0 if result["status"] == "ok" else 1
+
+
+def sweep(_) -> int:
+    """Try the grid, choose on the validation images, test the winner."""
+    from vpt_jax import parallel
+    from vpt_jax.reports import summary
+    from vpt_jax.sweeps.run import default_path, sweep
+
+    config = need(_CONFIG.value, "--config")
+    workdir = _WORKDIR.value or default_path(config)
+    results = sweep(config, workdir)
+    if parallel.is_first():
+        for result in results:
+            summary.show_sweep(result)
+        if len(results) > 1:
+            _print_report(pathlib.Path(workdir))
+    return 0 if all(result["status"] == "ok" for result in results) else 1
+
+
+def report(_) -> int:
+    """Tables and figures over all runs below a folder."""
+    _print_report(_workdir())
+    return 0
+
+
+def evaluate(_) -> int:
+    """Score a finished run again."""
+    from vpt_jax import progress
+    from vpt_jax.serving.evaluate import evaluate
+
+    model, given = _tuned("backbone.checkpoint", "data.dir", "data.test_examples")
+    result = evaluate(
+        model, _workdir(), given.get("data.dir"), given.get("data.test_examples")
+    )
+    rows = [
+        (key, f"{value:.2f}" if isinstance(value, float) else str(value))
+        for key, value in result.items()
+        if value is not None
+    ]
+    progress.table(rows, "eval")
+    return 0
+
+
+def predict(more: list[str]) -> int:
+    """Classify image files."""
+    from vpt_jax.serving.predict import predict_files
+
+    workdir = _workdir()
+    images = need(_IMAGES.value + more, "--images")
+    output = pathlib.Path(_OUTPUT.value or workdir / "predictions.csv")
+    model, _ = _tuned("backbone.checkpoint")
+    done, broken = predict_files(model, images, output)
+    print(f"{done} images classified: {output}")
+    if broken:
+        return fail(f"{len(broken)} of {done + len(broken)} files could not be decoded")
+    return 0
+
+
+def doctor(_) -> int:
+    """Say what is ready and what is missing."""
+    from vpt_jax import doctor as checks
+
+    found = checks.check(need(_CONFIG.value, "--config"))
+    checks.show(found)
+    return 0 if all(line.ready for line in found) else 2
+
+
+def prepare(_) -> int:
+    """Download and prepare the data of a task or a group of tasks."""
+    from vpt_jax import data, prepare, progress
+
+    config = need(_CONFIG.value, "--config")
+    failed = 0
+    for name in data.task_names(config.task):
+        progress.say(f"{name} ...")
+        try:
+            print(f"{name}: {prepare.prepare(name, config.data.dir)}")
+        except UserError as error:
+            failed = fail(str(error))  # the others may still be prepared
+    return failed
+
+
+MODES = {
+    "train": train,
+    "sweep": sweep,
+    "report": report,
+    "eval": evaluate,
+    "predict": predict,
+    "doctor": doctor,
+    "prepare": prepare,
+}
+_MODE = flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")
+
+
+def need(value, flag: str):
+    """The value of a flag that this mode cannot do without."""
+    if not value:
+        raise UserError(f"--mode {_MODE.value} needs {flag}")
+    return value
+
+
+def fail(message: str) -> int:
+    """One line for what the user can change; exit code 2."""
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+def _workdir() -> pathlib.Path:
+    from vpt_jax.runs.folder import local
+
+    return local(need(_WORKDIR.value, "--workdir"))
+
+
+def _print_report(workdir: pathlib.Path) -> None:
+    from vpt_jax.reports import report
+
+    for path in report.write(workdir, _FEATURES.value):
+        print(path)
+
+
+def _tuned(*obeyed: str):
+    """(the tuned model of --workdir, what --config changes).
+
+    Args:
+        obeyed: The keys of a configuration that this mode heeds.
+
+    Raises:
+        UserError: --config asks for something else, which it would not get.
+    """
+    from vpt_jax.serving.load import find, open_export
+
+    config, given = _CONFIG.value, {}
+    if config is not None:
+        given = dict(flags.FLAGS["config"].override_values)
+    ignored = [key for key in given if key not in obeyed]
+    if ignored:
+        raise UserError(
+            f"--mode {_MODE.value} takes everything from the run and cannot heed "
+            f"--config.{ignored[0]}; it heeds --config.{', --config.'.join(obeyed)}"
+        )
+    directory, manifest = find(_workdir(), _SEED.value)
+    if config is not None:
+        _refuse_another(config, manifest["config"])
+    return open_export(directory, manifest, given.get("backbone.checkpoint")), given
+
+
+def _refuse_another(config, found: dict) -> None:
+    """Raise UserError where --config names something else than the run was of."""
+    from vpt_jax import methods
+
+    asked, options = methods.named(config.method.name)
+    own = {key: found["method"][key] for key in options}
+    pairs = {
+        "task": (config.task, found["task"]),
+        "backbone": (config.backbone.name, found["backbone"]["name"]),
+        "method": ((asked, options), (found["method"]["name"], own)),
+    }
+    for what, (named, was) in pairs.items():
+        if named != was:
+            raise UserError(
+                f"--config names another {what} than the run in {_WORKDIR.value} has: "
+                f"{named}, not {was}; leave --config out or name that one"
+            )
+
+
+def _mistake(error: BaseException, argv: list[str]) -> str:
+    """What a user should read of an error in the flags or in a config file."""
+    causes = [error]
+    while causes[-1].__context__ is not None:
+        causes.append(causes[-1].__context__)
+    for cause in reversed(causes):
+        if isinstance(cause, UserError):
+            return str(cause)
+    unknown = [key for key in _keys(argv) if key not in _known_keys()]
+    if unknown:
+        known = ", ".join(_known_keys())
+        return f"unknown --config.{unknown[0]}; known config keys: {known}"
+    if isinstance(error, flags.Error) and "config file" not in str(error):
+        return str(error)
+    path = _config_file(argv)
+    if not pathlib.Path(path).is_file():
+        return f"--config {path}: there is no such file"
+    if "has no attribute 'get_config'" in str(error):
+        return f"--config {path}: the file has no function get_config"
+    return f"--config {path}: {causes[-1]}; write --config {path}:ARGUMENT"
+
+
+def _config_file(argv: list[str]) -> str:
+    """The file that --config names."""
+    for word, after in itertools.pairwise([*argv, ""]):
+        name, equals, value = word.lstrip("-").partition("=")
+        if word[:1] == "-" and name == "config":
+            return (value if equals else after).partition(":")[0]
+    return ""
+
+
+def _keys(argv: list[str]) -> list[str]:
+    """The configuration's keys that a command line sets."""
+    words = (word.lstrip("-").partition("=")[0] for word in argv if word[:1] == "-")
+    prefix = "config."
+    return [word.removeprefix(prefix) for word in words if word.startswith(prefix)]
+
+
+@functools.cache
+def _known_keys() -> tuple[str, ...]:
+    """Of every configuration: 'epochs', 'optim.lr'."""
+    from vpt_jax.config import base
+
+    keys = []
+    for key, value in base("digits").items():
+        nested = hasattr(value, "items")
+        keys += [f"{key}.{name}" for name in value] if nested else [key]
+    return tuple(keys)

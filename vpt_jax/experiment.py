@@ -1,0 +1,190 @@
+"""A run, resolved: the one typed object that `config.resolve` makes of a configuration.
+
+Every name in it has been looked up: tasks, methods, presets and shapes are the things
+themselves. A room takes the part that it needs, and none of them sees a ConfigDict.
+"""
+
+import dataclasses
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vpt_jax import checkpoints, methods
+from vpt_jax.checkpoints import Pretrained
+from vpt_jax.data.preprocess import Preset
+from vpt_jax.data.splits import Splits
+from vpt_jax.network import Network, trained_weights
+from vpt_jax.training.inputs import Limits
+from vpt_jax.training.setup import Setup
+from vpt_jax.types import Path
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneChoice:
+    """Which backbone, from where, and how it is kept.
+
+    Attributes:
+        name: Of `backbones.CONFIGS`.
+        checkpoint: A path or address; None: the zoo's file.
+        image_size: Side in pixels of what it sees.
+        dtype: What the frozen weights are kept in.
+        precision: What it computes in.
+        scan, remat: See `model.Model`.
+        shard: Whether each device keeps only a part of the frozen weights.
+    """
+
+    name: str
+    checkpoint: str | None
+    image_size: int
+    dtype: str
+    precision: str
+    scan: bool
+    remat: bool
+    shard: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkChoice:
+    """What makes a `Network`: all that serving needs to know of a run.
+
+    Attributes:
+        backbone: See there.
+        method: The ways of tuning, with their options.
+        objective: Of `objectives.OBJECTIVES`.
+        num_classes: C.
+        image_size: Side in pixels that images are resized to.
+        preset: Preprocessing.
+    """
+
+    backbone: BackboneChoice
+    method: tuple[methods.Choice, ...]
+    objective: ModuleType
+    num_classes: int
+    image_size: int
+    preset: Preset
+
+    @property
+    def method_name(self) -> str:
+        """'prompt+lora'."""
+        return "+".join(choice.name for choice in self.method)
+
+    def load_backbone(self) -> Pretrained:
+        """The backbone with its weights.
+
+        Those that the method trains stay as exact as the file has them.
+        """
+        backbone = self.backbone
+        return checkpoints.load(
+            backbone.name,
+            backbone.checkpoint,
+            backbone.image_size,
+            dtype=jnp.dtype(backbone.precision),
+            frozen_dtype=jnp.dtype(backbone.dtype),
+            trained=self.trained_weights,
+            on_host=backbone.shard or jax.process_count() > 1,
+        )
+
+    def trained_weights(self, graphdef, shapes) -> frozenset[Path]:
+        """Paths in the plain backbone of what the method trains."""
+        return trained_weights(
+            graphdef, shapes, self.method, self.objective, self.num_classes
+        )
+
+    def make(self, pretrained: Pretrained | None = None) -> Network:
+        """The network; `pretrained` from `load_backbone`, None: loads it."""
+        backbone = self.backbone
+        return Network(
+            pretrained=pretrained or self.load_backbone(),
+            method=self.method,
+            objective=self.objective,
+            num_classes=self.num_classes,
+            image_size=self.image_size,
+            preset=self.preset,
+            scan=backbone.scan,
+            remat=backbone.remat,
+            shard=backbone.shard,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimization:
+    """How the trained tensors move.
+
+    Attributes:
+        name: Of `training.optim.OPTIMIZERS`.
+        lr: Peak, scaled by batch_size / 256 already.
+        base_lr: Per 256 images.
+        weight_decay, momentum: See `training.optim`.
+        warmup_epochs: At the start.
+        schedule: 'epoch' or 'step'.
+    """
+
+    name: str
+    lr: float
+    base_lr: float
+    weight_decay: float
+    momentum: float
+    warmup_epochs: int
+    schedule: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything about one run of T seeds.
+
+    Attributes:
+        data: The task's images.
+        network, optimizer: What is trained, and how.
+        epochs, batch_size: Of the run.
+        seeds: One trial each.
+        val_every: Epochs between two scores of the validation images; 0: only the last.
+        class_weights: Of `objective.CLASS_WEIGHTS`.
+        export_backbone: Whether the backbone is written with what was tuned merged in.
+        limits: Memory for what the steps read.
+        content: The resolved configuration in plain JSON types, as config.json has it.
+    """
+
+    data: Splits
+    network: NetworkChoice
+    optimizer: Optimization
+    epochs: int
+    batch_size: int
+    seeds: tuple[int, ...]
+    val_every: int
+    class_weights: str
+    export_backbone: bool
+    limits: Limits
+    content: dict = dataclasses.field(repr=False)
+
+    def make_setup(
+        self, targets: np.ndarray, pretrained: Pretrained | None = None
+    ) -> Setup:
+        """The fixed part of the run.
+
+        Args:
+            targets: Of the training images.
+            pretrained: From `network.load_backbone`; None: loads it.
+        """
+        network = self.network.make(pretrained)
+        weights = network.objective.weights(
+            self.class_weights, targets, network.num_classes
+        )
+        return Setup(
+            network=network,
+            num_examples=len(targets),
+            batch_size=min(self.batch_size, len(targets)),
+            epochs=self.epochs,
+            warmup_epochs=self.optimizer.warmup_epochs,
+            schedule=self.optimizer.schedule,
+            optimizer=self.optimizer.name,
+            momentum=self.optimizer.momentum,
+            class_weights=weights,
+        )
+
+    def with_epochs(self, epochs: int) -> "Experiment":
+        """A shorter one, its warm-up shortened alike."""
+        warmup = self.optimizer.warmup_epochs * epochs // self.epochs
+        shorter = dataclasses.replace(self.optimizer, warmup_epochs=warmup)
+        return dataclasses.replace(self, epochs=epochs, optimizer=shorter)

@@ -1,0 +1,129 @@
+"""A backbone, what a method adds to it and a task's head: what training and serving
+share. Nothing here knows of optimizers, epochs or trials."""
+
+import dataclasses
+import functools
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vpt_jax import methods
+from vpt_jax.checkpoints import Pretrained
+from vpt_jax.data import preprocess
+from vpt_jax.model import FinalBias, Model, first_trained_piece
+from vpt_jax.types import Path, Tree, flatten, widened
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """All that is fixed of a tuned network, no tuned tensor among it.
+
+    Attributes:
+        pretrained: The backbone and its weights.
+        method: The way of tuning, one or several at once.
+        objective: Of `objectives.OBJECTIVES`.
+        num_classes: C.
+        image_size: Side in pixels that images are resized to.
+        preset: Preprocessing of the images.
+        scan, remat: See `Model`.
+        shard: Whether each device keeps only a part of the frozen weights.
+        programs: What `training.programs` has made for it.
+    """
+
+    pretrained: Pretrained
+    method: tuple[methods.Choice, ...]
+    objective: ModuleType
+    num_classes: int
+    image_size: int
+    preset: preprocess.Preset
+    scan: bool = False
+    remat: bool = False
+    shard: bool = False
+    programs: dict = dataclasses.field(
+        init=False, default_factory=dict, compare=False, repr=False
+    )
+
+    def build(self, key: jax.Array, params: Tree) -> Model:
+        """The tuned model with fresh tensors from `key`."""
+        backbone = nnx.merge(self.pretrained.graphdef, params)
+        rngs = nnx.Rngs(key)
+        head = self.objective.head(backbone.width, self.num_classes, rngs)
+        model = methods.build(backbone, head, self.method, rngs)
+        model.scan, model.remat = self.scan, self.remat
+        return model
+
+    def split(self, model: Model):
+        """(graphdef, trainable, frozen, stats)."""
+        return methods.split(model, self.method)
+
+    @functools.cached_property
+    def _plain(self) -> Model:
+        return self.build(jax.random.key(0), self.pretrained.params)
+
+    @functools.cached_property
+    def parts(self):
+        """(graphdef, trainable, frozen, stats) with shapes; `frozen` has arrays."""
+        graphdef, trainable, frozen, stats = self.split(self._plain)
+        shapes = functools.partial(
+            jax.eval_shape, functools.partial(jax.tree.map, widened)
+        )
+        return graphdef, shapes(trainable), frozen, shapes(stats)
+
+    @functools.cached_property
+    def final_biases(self) -> frozenset[Path]:
+        """Of the heads' last layers, which SGD does not decay."""
+        state = nnx.state(self._plain, FinalBias)
+        return frozenset(flatten(nnx.as_pure(state)))
+
+    @functools.cached_property
+    def first_trained(self) -> int:
+        """The pieces before the first trained tensor."""
+        size = self.image_size
+        images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+        return first_trained_piece(*self.parts, images)
+
+    def normalised(self, raw: jax.Array) -> jax.Array:
+        """Images (B, h, w, 3), uint8 or already resized, as the backbone takes them."""
+        resized = preprocess.resize_device(raw, self.image_size)
+        return preprocess.normalize(resized, self.preset)
+
+
+def trained_weights(
+    graphdef: nnx.GraphDef,
+    shapes: Tree,
+    method: tuple[methods.Choice, ...],
+    objective: ModuleType,
+    num_classes: int,
+) -> frozenset[Path]:
+    """Paths in a plain backbone of the weights that a method trains; computes nothing.
+
+    Args:
+        graphdef, shapes: The split backbone.
+        method, objective, num_classes: See `Network`.
+    """
+    found = set()
+
+    def trace(params: Tree, key: jax.Array) -> None:
+        backbone, rngs = nnx.merge(graphdef, params), nnx.Rngs(key)
+        # Known by identity, as a method may wrap a layer, which moves its weights.
+        plain = {
+            id(node): path
+            for path, node in nnx.iter_graph(backbone)
+            if isinstance(node, nnx.Variable)
+        }
+        head = objective.head(backbone.width, num_classes, rngs)
+        model = methods.build(backbone, head, method, rngs)
+        for path in flatten(methods.split(model, method)[1]):
+            variable = id(functools.reduce(_entry, path, model))
+            if variable in plain:
+                found.add(plain[variable])
+
+    jax.eval_shape(trace, shapes, jax.random.key(0))
+    return frozenset(found)
+
+
+def _entry(module, name: str | int):
+    by_name = isinstance(name, str) and not isinstance(module, nnx.Dict)
+    return getattr(module, name) if by_name else module[name]

@@ -1,0 +1,254 @@
+"""The folder of a run or a sweep's job: whose it is, who works in it, what was decided.
+
+All processes of one program work in one folder. Process 0 writes; what the processes
+branch on, process 0 reads for all. Files appear whole or not at all. A lock is held by
+the kernel for a living process, so one that outlives its process stops nobody.
+"""
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+
+from vpt_jax import parallel
+from vpt_jax.errors import UserError
+from vpt_jax.progress import say
+from vpt_jax.runs.files import read_json, write_json
+
+DECIDED = "decided.json"
+SHARED_SECONDS = 30.0  # how long a file of process 0 may take to be seen by the others
+
+
+class RunFolder:
+    """A folder, made or found again.
+
+    Raises:
+        UserError: It cannot be written, another configuration made it, or the processes
+            of this program do not share it.
+    """
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        file: str,
+        content: dict,
+        kind: str,
+        difference: Callable[[dict, dict], str],
+    ):
+        """
+        Args:
+            path: The folder.
+            file: Name of the file that says what the folder holds.
+            content: Of that file, in JSON types.
+            kind: What such a folder holds, in a word.
+            difference: Of what was found from `content`, in a few words.
+        """
+        self.path = path
+        claim = _Claim(path / file, json.loads(json.dumps(content)), kind, difference)
+        parallel.first(claim.make)
+        _check_shared(path)
+
+    def read(self, name: str) -> dict | None:
+        """A JSON file, as process 0 finds it; None where there is none."""
+        return parallel.from_first(lambda: read_json(self.path / name))
+
+    def write(self, name: str, content: dict) -> None:
+        """A JSON file."""
+        parallel.first(lambda: write_json(self.path / name, content))
+
+    def decided(self, what: str, decide: Callable[[], str]) -> str:
+        """What was decided when it was first started, on the machine as it was then."""
+        known = self.read(DECIDED) or {}
+        if what not in known:
+            known[what] = decide()
+            self.write(DECIDED, known)
+        return known[what]
+
+    @property
+    def result(self) -> dict | None:
+        """What was reported at the end; None while it is not finished."""
+        return self.read("result.json")
+
+    def finish(self, result: dict) -> None:
+        """Write the result: it is over."""
+        self.write("result.json", result)
+
+    @contextlib.contextmanager
+    def locked(self, name: str = "run.lock", instead: str = "") -> Iterator[None]:
+        """Hold a lock file while the block runs; the processes of one program share it.
+
+        Args:
+            name: Of the file; it names the process that holds it.
+            instead: What else a user may do whom the lock refuses.
+
+        Raises:
+            Busy: Another program that is alive holds it.
+        """
+        with contextlib.ExitStack() as held:
+            lock = _lock(self.path / name, wait=False, instead=instead)
+            parallel.first(lambda: held.enter_context(lock))
+            yield
+
+
+class Busy(UserError):
+    """Another process is at work there."""
+
+
+class _Claim:
+    """Process 0's part of finding a folder."""
+
+    def __init__(self, file: pathlib.Path, content: dict, kind: str, difference):
+        self.file, self.content = file, content
+        self.kind, self.difference = kind, difference
+
+    def make(self) -> None:
+        """Write what the folder holds into a new one, compare it in an old one."""
+        path = self.file.parent
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            with _lock(path / "claim.lock", wait=True):
+                found = read_json(self.file)
+                if found is None:
+                    self._refuse_what_is_not_ours(path)
+                    write_json(self.file, self.content)
+        except OSError as error:
+            raise UserError(f"workdir {path} cannot be used: {error}") from error
+        if found is not None and found != self.content:
+            raise UserError(
+                f"workdir {path} holds a {self.kind} of another config, which differs "
+                f"in {self.difference(found, self.content)}; use another --workdir"
+            )
+
+    def _refuse_what_is_not_ours(self, path: pathlib.Path) -> None:
+        # A start that was killed leaves at most a file that is not whole.
+        if any(p.suffix not in (".tmp", ".lock") for p in path.iterdir()):
+            raise UserError(
+                f"workdir {path} is not empty and holds no {self.kind}; use another "
+                "--workdir"
+            )
+
+
+def local(workdir: str | os.PathLike) -> pathlib.Path:
+    """The folder that a user named.
+
+    Raises:
+        UserError: It is no folder of a file system.
+    """
+    name = os.fspath(workdir)
+    scheme, colon, rest = name.partition(":")
+    if colon and rest.startswith("/") and len(scheme) > 1 and "/" not in scheme:
+        raise UserError(
+            f"--workdir {name}: a workdir on {scheme}:// cannot be used; give a folder "
+            "of a file system, which all processes share"
+        )
+    return pathlib.Path(name)
+
+
+def difference(a: dict, b: dict, prefix: str = "") -> str:
+    """Where two configurations differ: 'epochs (100, now 50), optim.lr (...)'."""
+    parts = []
+    for key in sorted(a.keys() | b.keys()):
+        old, new = a.get(key), b.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            if old != new:
+                parts.append(difference(old, new, f"{prefix}{key}."))
+        elif old != new:
+            parts.append(f"{prefix}{key} ({old}, now {new})")
+    return ", ".join(parts)
+
+
+def environment() -> dict:
+    """Versions, devices and git revision."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    git = ["git", "-C", str(pathlib.Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(git, capture_output=True, text=True, check=False)
+        revision = done.stdout.strip() or None
+    except OSError:
+        revision = None
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "devices": [device.device_kind for device in jax.devices()],
+        "processes": jax.process_count(),
+        "git_revision": revision,
+        "command": sys.argv,
+    }
+
+
+def _check_shared(path: pathlib.Path) -> None:
+    """That every process sees what process 0 writes.
+
+    Else all train to the end, and hang where the first file is waited for.
+
+    Raises:
+        UserError: In every process, where one of them does not.
+    """
+    if jax.process_count() == 1:
+        return
+    file, nonce = path / "processes.json", secrets.token_hex(8)
+    nonce = parallel.from_first(lambda: nonce)
+    parallel.first(lambda: write_json(file, {"nonce": nonce}))
+    until = time.monotonic() + SHARED_SECONDS
+    while not (seen := _holds(file, nonce)) and time.monotonic() < until:
+        time.sleep(0.2)
+    [blind] = parallel.agree(not seen)
+    if blind:
+        here = "sees it" if seen else "does not"
+        raise UserError(
+            f"the {jax.process_count()} processes do not share --workdir {path}: "
+            f"process 0 wrote into it, and this one ({jax.process_index()}, on "
+            f"{socket.gethostname()}) {here}; give a folder that all of them share"
+        )
+
+
+def _holds(file: pathlib.Path, nonce: str) -> bool:
+    try:
+        return (read_json(file) or {}).get("nonce") == nonce
+    except (UserError, OSError):
+        return False
+
+
+@contextlib.contextmanager
+def _lock(path: pathlib.Path, wait: bool, instead: str = "") -> Iterator[None]:
+    """Wait for the lock, or refuse to."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+")
+    except OSError as error:
+        raise UserError(f"workdir {path.parent} cannot be used: {error}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise Busy(
+                f"{path.parent} is being worked on by {_holder(file)}; wait for it, "
+                f"stop it, or {instead or 'use another --workdir'}"
+            ) from error
+        before = _holder(file)
+        if before:
+            say(f"{path} was left by {before}, which is gone: taken over")
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)  # while it is still held: let go of on purpose
+
+
+def _holder(file) -> str:
+    file.seek(0)
+    return file.read().strip()

@@ -1,0 +1,158 @@
+"""`run`: an experiment from the folder to its result. A killed one continues."""
+
+import hashlib
+import json
+import pathlib
+import re
+
+import jax
+import numpy as np
+
+from vpt_jax import export, parallel
+from vpt_jax.checkpoints import Pretrained
+from vpt_jax.data.source import Source
+from vpt_jax.experiment import Experiment
+from vpt_jax.progress import Bar, say
+from vpt_jax.runs import result
+from vpt_jax.runs.folder import RunFolder, difference, environment
+from vpt_jax.runs.train import Trial, train_trials
+from vpt_jax.training import inputs, loop, programs
+from vpt_jax.training.setup import Setup
+from vpt_jax.training.step import State
+
+
+def run(
+    experiment: Experiment, path: pathlib.Path, pretrained: Pretrained | None = None
+) -> dict:
+    """Train every seed, score the test images once, export what was tuned.
+
+    Args:
+        experiment: From `config.resolve`.
+        path: Where all is written.
+        pretrained: The experiment's backbone, if it is in memory already.
+
+    Returns:
+        The content of result.json, with 'workdir' added.
+    """
+    examples, val = experiment.data.training(), experiment.data.validation()
+    setup = experiment.make_setup(examples.labels, pretrained)
+    if experiment.export_backbone:
+        export.check_backbone(setup.network)
+
+    folder = RunFolder(path, "config.json", experiment.content, "run", difference)
+    with folder.locked():
+        known = folder.result
+        if known is not None:
+            say(f"{path} holds a finished run; delete it or use another --workdir")
+            return known | {"workdir": str(path)}
+        folder.write("environment.json", environment())
+        place = folder.decided(
+            "inputs", lambda: inputs.decide(setup, experiment.limits, examples)
+        )
+        trials = [
+            Trial(experiment.optimizer.lr, experiment.optimizer.weight_decay, seed)
+            for seed in experiment.seeds
+        ]
+        with Bar(setup.num_steps, setup.network.objective.LABEL) as bar:
+            outcome, lines = train_trials(
+                *(setup, trials, examples, val, experiment.val_every, place, path),
+                bar.update,
+            )
+        _draw(experiment, lines, path)
+        test = experiment.data.test()
+        found = _finish(experiment, setup, outcome, lines, (examples, val, test), path)
+        folder.finish(found)
+    _warn_of_collapse(experiment, setup, lines)
+    return found | {"workdir": str(path)}
+
+
+def default_path(experiment: Experiment) -> pathlib.Path:
+    """runs/<task>-<method>-<backbone>-<hash of the whole configuration>.
+
+    Of a task that is a path, its last part.
+    """
+    text = json.dumps(experiment.content, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    task = experiment.content["task"].rstrip("/").rsplit("/", 1)[-1]
+    task = re.sub(r"[^\w.]+", "-", task)
+    network = experiment.network
+    name = f"{task}-{network.method_name}-{network.backbone.name}-{digest}"
+    return pathlib.Path("runs") / name
+
+
+def _finish(
+    experiment: Experiment,
+    setup: Setup,
+    outcome: loop.Outcome,
+    lines: list[dict],
+    sources: tuple[Source, Source | None, Source],
+    path: pathlib.Path,
+) -> dict:
+    """The test images, once, for all trials together; then the exports."""
+    objective, (*_, test) = setup.network.objective, sources
+    say(f"scoring {len(test):,} test images")
+    of_trials = _outputs(setup, outcome.state, test)
+    scores = [objective.score(x, test.labels) for x in of_trials]
+    trained = parallel.fetch(outcome.state)
+    several, together = len(experiment.seeds) > 1, None
+    if several and trained.alive.any():
+        joined = objective.together(of_trials[trained.alive])
+        together = objective.score(joined, test.labels)[objective.METRIC]
+    last = {x["trial"]: x for x in lines if x["epoch"] == experiment.epochs}
+    key = f"val_{objective.METRIC}"
+    validation = [last.get(t, {}).get(key) for t in range(len(scores))]
+    for trial, seed in enumerate(experiment.seeds):
+        only = jax.tree.map(lambda x, n=trial: x[n], trained)
+        place = path / "export"
+        size = export.write(
+            place / f"seed_{seed}" if several else place,
+            setup.network,
+            only.trainable,
+            only.stats,
+            {
+                "config": experiment.content,
+                "classes": list(experiment.data.class_names()),
+                "objective": experiment.data.task.kind,
+                "seed": seed,
+                "status": "ok" if only.alive else "failed: the loss was not finite",
+                "validation": validation[trial],
+                "metrics": scores[trial],
+            },
+            experiment.export_backbone,
+        )
+    return result.of_run(
+        *(experiment, setup, outcome, sources, trained.alive),
+        *(validation, scores, together, size),
+    )
+
+
+def _outputs(setup: Setup, state: State, test: Source) -> np.ndarray:
+    network = setup.network
+    mesh = parallel.make_mesh(len(state.alive), setup.batch_size)
+    outputs = programs.make_outputs(network, mesh)
+    frozen = programs.place_frozen(network, mesh)
+    return loop.predict(network, outputs, state, frozen, test)
+
+
+def _draw(experiment: Experiment, lines: list[dict], path: pathlib.Path) -> None:
+    from vpt_jax.reports import figures  # Matplotlib is slow to import
+
+    network = experiment.network
+    title = f"{network.method_name} on {experiment.content['task']}"
+    curve = path / "figures" / "learning_curve.png"
+    title = f"{title}, {network.backbone.name}"
+    parallel.first(lambda: figures.learning_curve(lines, title, curve))
+
+
+def _warn_of_collapse(experiment: Experiment, setup: Setup, lines: list[dict]) -> None:
+    """Tell the user when training ended where guessing would have."""
+    objective, classes = setup.network.objective, setup.network.num_classes
+    for line in (x for x in lines if x["epoch"] == lines[-1]["epoch"]):
+        found = line[f"train_{objective.METRIC}"]
+        if objective.guessed(found, classes):
+            say(
+                f"warning: seed {line['seed']} collapsed: {found:.1f} {objective.UNIT} "
+                f"{objective.LABEL} on its training images is what guessing among "
+                f"{classes} classes gives; try a lower learning rate than "
+                f"optim.lr={experiment.optimizer.lr:g}"
+            )

@@ -1,0 +1,39 @@
+"""A tuned model on the test images of its task."""
+
+import pathlib
+import time
+
+from vpt_jax import data
+from vpt_jax.runs.files import write_json
+from vpt_jax.serving.classifier import Classifier
+
+
+def evaluate(
+    model: Classifier,
+    workdir: pathlib.Path,
+    data_dir: str | None = None,
+    test_examples: int | None = None,
+) -> dict:
+    """Score it, and write eval.json.
+
+    Args:
+        model: From `load`.
+        workdir: Gets eval.json.
+        data_dir, test_examples: As in the configuration; None: as the run had them.
+    """
+    config = model.manifest["config"]
+    data_dir = data_dir or config["data"]["dir"]
+    task = data.get_task(config["task"], data_dir)
+    limit = test_examples or config["data"]["test_examples"]
+    test = task.checked("test", data_dir, limit=limit)
+    started = time.perf_counter()
+    scores = model.network.objective.score(model.outputs(test), test.labels)
+    result = {
+        "task": config["task"],
+        "seed": model.manifest["seed"],
+        **{f"test_{name}": value for name, value in scores.items()},
+        "n_test": len(test),
+        "seconds": time.perf_counter() - started,
+    }
+    write_json(workdir / "eval.json", result)
+    return result

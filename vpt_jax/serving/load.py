@@ -1,0 +1,120 @@
+"""From an export, or the folder of a run or a sweep, to a `Classifier`."""
+
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+
+from vpt_jax import config as configs
+from vpt_jax import export
+from vpt_jax.errors import UserError
+from vpt_jax.objectives import OBJECTIVES
+from vpt_jax.progress import say
+from vpt_jax.runs.folder import local
+from vpt_jax.serving.classifier import MAX_BATCH, Classifier
+
+
+def load(
+    path: str | os.PathLike,
+    checkpoint: str | None = None,
+    *,
+    seed: int | None = None,
+    precision: str | None = None,
+    max_batch: int = MAX_BATCH,
+) -> Classifier:
+    """A tuned model from a workdir or an export folder.
+
+    Args:
+        path: The folder.
+        checkpoint: Where the backbone is, if no longer where the run found it.
+        seed: Of a run with several; None: the median by its validation score of those
+            that did not diverge, or the first of them where none was validated.
+        precision: 'float32' or 'bfloat16'; None: float32 on a CPU, elsewhere what it
+            was tuned in.
+        max_batch: See `Classifier`.
+
+    Raises:
+        UserError: No export there, no such seed, or the backbone is not the one that it
+            was tuned on.
+    """
+    return open_export(*find(path, seed), checkpoint, precision, max_batch)
+
+
+def find(path: str | os.PathLike, seed: int | None) -> tuple[pathlib.Path, dict]:
+    """The export that `load` takes, and its manifest."""
+    return _choose(_exports(local(path)), seed)
+
+
+def open_export(
+    directory: pathlib.Path,
+    manifest: dict,
+    checkpoint: str | None = None,
+    precision: str | None = None,
+    max_batch: int = MAX_BATCH,
+) -> Classifier:
+    """The model of an export; see `load`."""
+    if precision is None:
+        on_cpu = jax.default_backend() == "cpu"
+        precision = "float32" if on_cpu else manifest["config"]["precision"]
+    if precision not in configs.PRECISIONS:
+        known = ", ".join(configs.PRECISIONS)
+        raise UserError(f"precision {precision!r} is unknown; known: {known}")
+    choice = configs.restore_network(
+        manifest["config"],
+        len(manifest["classes"]),
+        OBJECTIVES[manifest["objective"]],
+        checkpoint,
+        precision,
+    )
+    network = choice.make()
+    if network.pretrained.sha256 != manifest["checkpoint_sha256"]:
+        raise UserError(
+            f"{directory} was tuned on a {manifest['backbone']} with sha256 "
+            f"{manifest['checkpoint_sha256']}, but {network.pretrained.source} has "
+            f"{network.pretrained.sha256}; give the right config.backbone.checkpoint"
+        )
+    tensors = export.read_tensors(directory, network)
+    trainable, stats = (jax.tree.map(jnp.asarray, tree) for tree in tensors)
+    classes = tuple(manifest["classes"])
+    return Classifier(network, trainable, stats, classes, manifest, max_batch)
+
+
+def _exports(path: pathlib.Path) -> list[pathlib.Path]:
+    """The export folders of a run, of a sweep's winner, or the folder itself."""
+    for place in (path / "final" / "export", path / "export", path):
+        several = sorted(place.glob("seed_*/manifest.json"))
+        if several:
+            return [manifest.parent for manifest in several]
+        if (place / "manifest.json").exists():
+            return [place]
+    raise UserError(
+        f"{path} holds no manifest.json; give the workdir of a finished run or its "
+        "export folder"
+    )
+
+
+def _choose(folders: list[pathlib.Path], seed: int | None) -> tuple[pathlib.Path, dict]:
+    """The export of one seed, and its manifest; says which where nobody asked."""
+    found = [(folder, export.read_manifest(folder)) for folder in folders]
+    if seed is not None:
+        chosen = [pair for pair in found if pair[1]["seed"] == seed]
+        if not chosen:
+            seeds = ", ".join(str(manifest["seed"]) for _, manifest in found)
+            raise UserError(f"{folders[0]} holds no seed {seed}; there are: {seeds}")
+        return chosen[0]
+    if len(found) == 1:
+        return found[0]
+    order = found[0][1]["config"]["seeds"]
+    found.sort(key=lambda pair: order.index(pair[1]["seed"]))
+    good = [pair for pair in found if pair[1]["status"] == "ok"]
+    if not good:
+        raise UserError(f"every seed of {folders[0].parent} failed; tune it again")
+    scored = [pair for pair in good if pair[1]["validation"] is not None]
+    if scored:
+        scored.sort(key=lambda pair: pair[1]["validation"])
+        chosen, why = scored[(len(scored) - 1) // 2], "the median on validation"
+    else:
+        chosen, why = good[0], "the first, as none was validated"
+    say(f"of {len(found)} seeds, {chosen[1]['seed']} is used: {why}; --seed chooses")
+    return chosen
