@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from training import tiny
 
-from vpt_jax import methods
+from vpt_jax.methods import recipes
 
 TEXT = (pathlib.Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 
@@ -20,8 +20,8 @@ def test_the_example_runs(monkeypatch):
     monkeypatch.setitem(sys.modules, "scale", scale)  # where dataclasses look
     exec(source, scale.__dict__)
     line = TEXT.split('    "scale": Recipe(')[1].split(",\n")[0]
-    recipe = eval(f"Recipe({line}", {"Recipe": methods.Recipe, "scale": scale})
-    monkeypatch.setitem(methods.METHODS, "scale", recipe)
+    recipe = eval(f"Recipe({line}", vars(recipes) | {"scale": scale})
+    monkeypatch.setitem(recipes.METHODS, "scale", recipe)
 
     setup = tiny.make_setup("scale", {"start": 2.0})
     assert setup.cut == 4  # all of the backbone is frozen, and cached

@@ -102,8 +102,12 @@ def arguments(arg: str, usage: str) -> list[str]:
     return parts
 
 
-def resolve(config: ConfigDict) -> ConfigDict:
+def resolve(config: ConfigDict, *, protocol: bool = False) -> ConfigDict:
     """A complete, valid copy; `config` itself is not changed.
+
+    Args:
+        config: From `base`, with the user's overrides.
+        protocol: Whether a sweep asks, whose batches are the paper's.
 
     Raises:
         UserError: An unknown name, a value out of range, or options that contradict
@@ -112,16 +116,12 @@ def resolve(config: ConfigDict) -> ConfigDict:
     config = ConfigDict(config.copy_and_resolve_references())
     task = data.get_task(config.task, config.data.dir)
     given = {k: v for k, v in config.method.items() if k != "name" and v is not None}
-    parts = methods.parse(config.method.name)
-    if parts[0][0] in ("prompt", "vfpt", "gated"):
-        shallow, deep = task.prompt_lengths
-        is_deep = (parts[0][1] | given).get("deep", parts[0][0] != "gated")
-        given.setdefault("length", deep if is_deep else shallow)
-    choices = methods.choose(config.method.name, given)
+    choices = methods.choose(config.method.name, given, task.prompt_lengths)
     name = "+".join(choice.name for choice in choices)
     config.method = ConfigDict({"name": name, **methods.options_of(choices)})
-    recipe = methods.METHODS[choices[0].name]
-    _default(config, "export_backbone", name == "full")
+    recipe = choices[0].recipe
+    exports = all(choice.recipe.exports_backbone for choice in choices)
+    _default(config, "export_backbone", exports)
 
     shape = backbones.get_config(config.backbone.name, config.image_size)
     config.image_size = shape.image_size
@@ -159,7 +159,10 @@ def resolve(config: ConfigDict) -> ConfigDict:
             _at_least(f"cache.{place}", config.cache[place], 0)
     _at_least("epochs", config.epochs, 1)
     _at_least("val_every", config.val_every, 0)
-    _default(config, "batch_size", recipe.batch_size)
+    batch_size = recipe.batch_size
+    if protocol:
+        batch_size = recipe.paper_batch_size(config.backbone.name, choices[0].config)
+    _default(config, "batch_size", batch_size)
     _at_least("batch_size", config.batch_size, 1)
     config.seeds = tuple(config.seeds) or (config.seed,)
     for seed in config.seeds:
@@ -185,7 +188,7 @@ def to_dict(config: ConfigDict) -> dict:
 
 def _resolve_optim(config: ConfigDict, recipe: methods.Recipe) -> None:
     given = config.optim
-    _default(given, "name", recipe.optimizer)
+    _default(given, "name", recipe.kind.optimizer)
     _one_of("optim.name", given.name, optim.OPTIMIZERS)
     _one_of("optim.schedule", given.schedule, optim.SCHEDULES)
     if given.lr is not None and given.base_lr is not None:

@@ -104,7 +104,7 @@ def jobs(config: ConfigDict) -> list[Job]:
 def units(config: ConfigDict) -> list[Unit]:
     """The grid of a job, apart by what needs a compiled program of its own."""
     sweep = config.sweep
-    resolved = configs.resolve(config)
+    resolved = configs.resolve(config, protocol=True)
     choices = methods.choose(resolved.method.name, _options(resolved))
     group = data.get_task(config.task, config.data.dir).group
     backbone = resolved.backbone.name
@@ -224,7 +224,7 @@ def _at(config: ConfigDict, changes: dict, base_lr: float, decay: float) -> Conf
     own.optim.lr, own.optim.base_lr, own.optim.weight_decay = None, base_lr, decay
     for key, value in changes.items():
         change(own, f"method.{key}", value)
-    return configs.resolve(own)
+    return configs.resolve(own, protocol=True)
 
 
 def _static(config: ConfigDict) -> str:
