@@ -30,6 +30,7 @@ import vpt_jax
 from vpt_jax.config import base
 config = base("digits", {method!r}, "vit_nano")
 config.epochs, config.data.split = {epochs}, "train800"
+config.batch_size = 64  # on both sides
 """
 SINGLE = """
 config.optim.base_lr, config.optim.weight_decay = {base_lr}, {decay}

@@ -1,4 +1,4 @@
-"""The ablations of the paper, one per figure: every variant is a sweep of its own.
+"""The ablations of the paper, one per figure or table; every variant is a sweep.
 
 python launch.py --mode sweep --config configs/ablations.py:NAME[,TASK[,BACKBONE]]
 
@@ -41,11 +41,31 @@ ABLATIONS = {
         "prompt-pool: method.pool=prompt",
         "global-pool: method.pool=image+prompt",
     ),
+    # figure 11: a longer sequence, or learning? Untrained prompts are each seed's own
+    "learning": (
+        "Longer sequence or learning",
+        "default: method.trained=True",
+        "fixed prompts: method.trained=False",
+        "P = 1: method.length=1",
+        "CLS: method.name=cls",
+        "linear: method.name=linear",
+    ),
+    # the [CLS] token beside prompts: `cls` and `cls+prompt` of the public code
+    "cls": (
+        "Tuning of [CLS]",
+        "vpt-deep: method.name=vpt_deep",
+        "vpt-deep + CLS: method.name=vpt_deep+cls",
+        "vpt-deep + new CLS: method.name=vpt_deep+cls-reinit",
+        "CLS: method.name=cls",
+        "new CLS: method.name=cls-reinit",
+    ),
     # figure 12
     "sharing": (
         "Prompt sharing",
-        "default: method.share=False",
-        "shared-inter: method.share=True",
+        "default: method.share=none",
+        "shared-intra: method.share=intra",
+        "shared-inter: method.share=inter",
+        "shared-all: method.share=all",
         "P = 1: method.length=1",
         "shallow: method.name=vpt_shallow",
     ),
@@ -56,6 +76,26 @@ ABLATIONS = {
         "normal: method.init=normal",
         "CLS: method.init=cls",
         "CLS of each block: method.init=cls_layers",
+        "fixed CLS: method.init=cls method.trained=False",
+    ),
+    # table 9
+    "bias": (
+        "VPT with bias tuning",
+        "shallow: method.name=vpt_shallow",
+        "shallow + bias: method.name=vpt_shallow+bias",
+        "deep: method.name=vpt_deep",
+        "deep + bias: method.name=vpt_deep+bias",
+        "bias: method.name=bias",
+    ),
+    # table 11; 380 prompts make the sequence as long as that of 384 px
+    "resolution": (
+        "Resolution",
+        *(
+            f"{method} {size}: method.name={name} image_size={size}"
+            for method, name in (("vpt-deep", "vpt_deep"), ("full", "full"))
+            for size in (224, 384)
+        ),
+        "vpt-deep 224, P = 380: method.name=vpt_deep method.length=380 image_size=224",
     ),
     # figure 15: the seeds of a sweep, together
     "ensemble": (

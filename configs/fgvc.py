@@ -1,4 +1,4 @@
-"""A fine-grained task of the paper, all images, 100 epochs.
+"""A fine-grained task of the paper, all its training images, 100 epochs.
 
 python launch.py --config configs/fgvc.py:TASK[,METHOD[,BACKBONE]]
 
@@ -11,4 +11,6 @@ from vpt_jax.config import arguments, base
 
 def get_config(arg: str):
     """`arg`: a task, then a method (vpt_deep) and a backbone (vit_b16)."""
-    return base(*arguments(arg, "configs/fgvc.py:TASK[,METHOD[,BACKBONE]]"))
+    config = base(*arguments(arg, "configs/fgvc.py:TASK[,METHOD[,BACKBONE]]"))
+    config.data.split = "train"  # the public code never trains on the others
+    return config

@@ -148,7 +148,7 @@ def _prompt(public: dict) -> tuple[str, dict]:
             options["layers"] *= -1
             options |= {"overwrite": True} if name == "prompt" else {}
     if name == "prompt":
-        options["share"] = public.pop("DEEP_SHARED", False)
+        options["share"] = "inter" if public.pop("DEEP_SHARED", False) else "none"
         options["keep"] = not public.pop("FORWARD_DEEP_NOEXPAND", False)
         options["pool"] = _POOLS[public.pop("VIT_POOL_TYPE", "original")]
     return name, options

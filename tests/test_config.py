@@ -29,15 +29,15 @@ WARM = {"epochs": 1, "optim__warmup_epochs": 1}
 
 
 @pytest.mark.parametrize(
-    ("alias", "deep"),
+    ("alias", "deep", "dropout"),
     [
-        *(("vpt_deep", True), ("vpt-deep", True), ("prompt", True)),
-        *(("vpt_shallow", False), ("vpt-shallow", False)),
+        *(("vpt_deep", True, 0.1), ("vpt-deep", True, 0.1), ("prompt", True, 0.1)),
+        *(("vpt_shallow", False, 0.0), ("vpt-shallow", False, 0.0)),
     ],
 )
-def test_names_of_prompt_tuning(alias, deep):
+def test_names_of_prompt_tuning(alias, deep, dropout):
     method = content(alias)["method"]
-    wanted = {"name": "prompt", "length": 10, "deep": deep, "dropout": 0.1}
+    wanted = {"name": "prompt", "length": 10, "deep": deep, "dropout": dropout}
     assert wanted.items() <= method.items()
     assert set(method) == {"name", *vars(PromptConfig())}
 
@@ -71,7 +71,7 @@ def test_an_option_beats_the_alias():
     [
         ("vpt_deep", ("sgd", 1.0, 1e-3, 10)),
         ("linear", ("sgd", 1.0, 1e-4, 10)),
-        ("full", ("adamw", 1e-3, 1e-4, 5)),
+        ("full", ("adamw", 1e-3, 1e-4, 10)),
     ],
 )
 def test_defaults_follow_the_method(method, expected):

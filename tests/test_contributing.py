@@ -13,9 +13,10 @@ from PIL import Image
 from training import tiny as problem
 
 import vpt_jax
-from vpt_jax import data, methods, objectives
+from vpt_jax import data, objectives
 from vpt_jax.data.examples import Examples
 from vpt_jax.errors import UserError
+from vpt_jax.methods import recipes
 from vpt_jax.serving.predict import predict_files
 from vpt_jax.sweeps.run import sweep
 
@@ -37,8 +38,8 @@ def scale(monkeypatch):
     """The example, added to the methods."""
     scale = module_of("example", "scale", monkeypatch)
     line = TEXT.split('    "scale": Recipe(')[1].split(",\n")[0]
-    recipe = eval(f"Recipe({line}", {"Recipe": methods.Recipe, "scale": scale})
-    monkeypatch.setitem(methods.METHODS, "scale", recipe)
+    recipe = eval(f"Recipe({line}", vars(recipes) | {"scale": scale})
+    monkeypatch.setitem(recipes.METHODS, "scale", recipe)
 
 
 def test_the_example_runs(scale):

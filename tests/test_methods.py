@@ -9,12 +9,14 @@ import pytest
 from building import build_model
 from flax import nnx
 from safetensors.numpy import save_file
+from training import tiny
 
-from vpt_jax import UserError, export, methods
+from vpt_jax import UserError, export, methods, parallel
 from vpt_jax.backbones.vit import ViT, ViTConfig
 from vpt_jax.methods import sidetune
 from vpt_jax.model import Context
-from vpt_jax.types import flatten, path_name
+from vpt_jax.training import programs
+from vpt_jax.types import count, flatten, path_name
 
 SMALL = ViTConfig(patch=4, width=8, depth=3, heads=2, mlp_dim=16, image_size=8)
 LENGTHS = {"length": 2}
@@ -145,6 +147,81 @@ def test_the_mean_of_each_pool():
         np.testing.assert_allclose(model(images), model.head(features), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("share", "params", "in_a_layer", "in_all_layers"),
+    [
+        ("none", 3 * 2 * 8, False, False),
+        ("inter", 2 * 8, False, True),
+        ("intra", 3 * 8, True, False),
+        ("all", 8, True, True),
+    ],
+)
+def test_shared_prompts(share, params, in_a_layer, in_all_layers):
+    """Figure 12 of the paper: between positions, between layers, or both."""
+    model, (_, trainable, *_) = make("prompt", LENGTHS | {"share": share})
+    assert count(trainable["edits"]) == params
+    edit, x, seen = model.edits["prompt"], jnp.ones((1, 5, 8)), []
+    for layer in range(3):
+        x = edit.before_block(layer, x, context(model))
+        seen.append(x[0, 1:3])
+    seen = np.stack(seen)
+    assert seen.shape == (3, 2, 8)
+    assert np.array_equal(seen[:, 0], seen[:, 1]) == in_a_layer
+    assert np.array_equal(seen[0], seen[1]) == in_all_layers
+
+
+def test_one_stored_token_is_projected_and_dropped_as_many():
+    options = {"length": 50, "share": "all", "project": 4, "dropout": 0.5}
+    model, (_, trainable, *_) = make("prompt", options)
+    assert count(trainable["edits"]["prompt"]["prompts"]["tokens"]) == 4
+    tokens, train = jnp.ones((1, 5, 8)), context(model, jax.random.key(3))
+    prompts = model.edits["prompt"].before_block(0, tokens, train)[0, 1:51]
+    assert len({bytes(np.asarray(row)) for row in prompts == 0}) > 1
+
+
+def test_untrained_prompts_are_drawn_for_each_seed_and_kept():
+    """Figure 11 of the paper: a longer sequence without learning."""
+    setup = tiny.make_setup("prompt", {"length": 2, "trained": False})
+    _, trainable, frozen, stats = setup.network.parts
+    assert set(trainable) == {"head"} and set(stats["edits"]) == {"prompt"}
+    assert "edits" not in frozen
+    state = tiny.run(setup, tiny.make_hyper([0.1] * 2, [1e-2] * 2, [3, 4]), [9])
+    key = jax.random.fold_in(jax.random.key(jnp.uint32(4)), 0)
+    network = setup.network
+    _, head, _, drawn = network.split(network.build(key, network.pretrained.params))
+    second = jax.tree.map(lambda x: x[1], state)
+    jax.tree.map(np.testing.assert_array_equal, second.stats, drawn)
+    first = flatten(state.stats)[("edits", "prompt", "prompts", "tokens", 0)]
+    assert not np.array_equal(first[0], first[1])
+    moved = second.trainable["head"]["kernel"]
+    assert not np.array_equal(moved, head["head"]["kernel"])
+
+
+def test_untrained_prompts_travel_with_an_export(tmp_path):
+    setup = tiny.make_setup("prompt", {"length": 2, "trained": False})
+    state = tiny.run(setup, tiny.make_hyper([0.1], [1e-2], [3]), [9])
+    trainable, stats = jax.tree.map(lambda x: x[0], (state.trainable, state.stats))
+    about = {"config": {"backbone": {"name": "tiny"}}}
+    export.write(tmp_path, setup.network, trainable, stats, about, False)
+    again = export.read_tensors(tmp_path, setup.network)
+    jax.tree.map(np.testing.assert_array_equal, again, (trainable, stats))
+
+
+def test_untrained_prompts_can_come_from_images():
+    """Figure 13's fixed variants."""
+    options = {"length": 2, "trained": False, "init": "cls"}
+    setup = tiny.make_setup("prompt", options)
+    mesh = parallel.make_mesh(1, setup.batch_size)
+    hyper = tiny.make_hyper([0.1], [0.0], [3])
+    before = programs.make_init(setup, mesh)(setup.network.pretrained.params, hyper)
+    images, labels = tiny.make_data()
+    batches = lambda: [(setup.network.normalised(images), np.asarray(labels))]  # noqa: E731
+    after = programs.initialise(setup, before, mesh, batches)
+    tokens = ("edits", "prompt", "prompts", "tokens", 0)
+    a, b = (np.asarray(flatten(state.stats)[tokens]) for state in (before, after))
+    assert a.shape == b.shape == (1, 2, 8) and not np.allclose(a, b)
+
+
 def test_fourier_prompts_are_the_real_part_of_a_transform():
     model, _ = make("vfpt", {"length": 4, "fourier": 0.5, "dropout": 0.0})
     edit = model.edits["prompt"]
@@ -261,6 +338,8 @@ def test_an_answer_that_is_no_group_is_refused(monkeypatch):
         ("prompt", {"project": -1}, "method.project -1"),
         ("prompt", {"init": "ones"}, "method.init 'ones' is unknown; known: xavier"),
         ("prompt", {"pool": "max"}, "method.pool 'max' is unknown"),
+        ("prompt", {"share": "both"}, "method.share 'both' is unknown; known: none"),
+        ("prompt", {"share": "all", "init": "cls"}, "one token; .* method.init"),
         ("prompt", {"deep": False, "layers": 2}, "method.layers needs method.deep"),
         ("prompt", {"overwrite": True}, "method.overwrite needs method.layers=-n"),
         ("prompt", {"init": "cls", "project": 4}, "it needs method.project=0"),
@@ -301,6 +380,22 @@ def test_names():
         ("mlp", {"mlp_layers": 5}),
         ("lora", {"rank": 4}),
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "backbone", "label"),
+    [
+        ("prompt", {"deep": True}, "vit_b16", "vpt-deep"),
+        ("prompt+bias", {"deep": False}, "vit_b16", "vpt-shallow+bias"),
+        ("mlp", {"mlp_layers": 5}, "vit_b16", "mlp-5"),
+        ("lora+layernorm", {"rank": 4}, "vit_b16", "lora-4+layernorm"),
+        ("prompt_pad", {}, "vit_b16", "prompt_pad"),
+        ("prompt_pad", {}, "resnet50", "vpt"),
+        ("prompt_pad", {}, "convnext_b", "vpt"),
+    ],
+)
+def test_labels(name, options, backbone, label):
+    assert methods.label(name, options, backbone) == label
 
 
 def test_an_option_of_two_methods_goes_to_both():

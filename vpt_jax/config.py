@@ -108,12 +108,15 @@ def arguments(arg: str, usage: str) -> list[str]:
     return parts
 
 
-def resolve(config: Config, platform: str | None = None) -> Experiment:
+def resolve(
+    config: Config, platform: str | None = None, *, protocol: bool = False
+) -> Experiment:
     """The run that a configuration stands for; `config` itself is not changed.
 
     Args:
         config: From `base`, with what the user has changed.
         platform: Of the devices that it is for; None: those that JAX has here.
+        protocol: Whether a sweep asks, whose batches are the paper's.
 
     Raises:
         UserError: An unknown name, a value out of range, or options that contradict
@@ -122,8 +125,9 @@ def resolve(config: Config, platform: str | None = None) -> Experiment:
     config = ConfigDict(config.copy_and_resolve_references())
     task = data.get_task(config.task, config.data.dir)
     choices = _resolve_method(config, task)
-    recipe = methods.METHODS[choices[0].name]
-    _default(config, "export_backbone", config.method.name == "full")
+    recipe = choices[0].recipe
+    exports = all(choice.recipe.exports_backbone for choice in choices)
+    _default(config, "export_backbone", exports)
     _default(config.data, "preset", _own_preset(config) or task.preset)
     network = _resolve_network(config, choices, task, platform or jax.default_backend())
     _one_of(
@@ -131,7 +135,10 @@ def resolve(config: Config, platform: str | None = None) -> Experiment:
     )
     _at_least("epochs", config.epochs, 1)
     _at_least("val_every", config.val_every, 0)
-    _default(config, "batch_size", recipe.batch_size)
+    batch_size = recipe.batch_size
+    if protocol:
+        batch_size = recipe.paper_batch_size(config.backbone.name, choices[0].config)
+    _default(config, "batch_size", batch_size)
     _at_least("batch_size", config.batch_size, 1)
     config.seeds = _resolve_seeds(config)
     parts = {
@@ -194,12 +201,7 @@ def _method_options(config: Config) -> dict:
 
 def _resolve_method(config: Config, task: Task) -> tuple[methods.Choice, ...]:
     given = _method_options(config)
-    parts = methods.parse(config.method.name)
-    if parts[0][0] in ("prompt", "vfpt", "gated"):
-        shallow, deep = task.prompt_lengths
-        is_deep = (parts[0][1] | given).get("deep", parts[0][0] != "gated")
-        given.setdefault("length", deep if is_deep else shallow)
-    choices = methods.choose(config.method.name, given)
+    choices = methods.choose(config.method.name, given, task.prompt_lengths)
     name = "+".join(choice.name for choice in choices)
     config.method = ConfigDict({"name": name, **methods.options_of(choices)})
     return choices
@@ -310,7 +312,7 @@ def to_dict(config: Config) -> dict:
 
 def _resolve_optim(config: Config, recipe: methods.Recipe) -> Optimization:
     given = config.optim
-    _default(given, "name", recipe.optimizer)
+    _default(given, "name", recipe.kind.optimizer)
     _one_of("optim.name", given.name, optim.OPTIMIZERS)
     _one_of("optim.schedule", given.schedule, optim.SCHEDULES)
     if given.lr is not None and given.base_lr is not None:

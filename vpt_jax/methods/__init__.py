@@ -5,107 +5,24 @@
     initialise(model, config, batches)        optional: from the training images
     image_size(config, image_size)            optional: what the backbone then sees
 
-A new method is one file and one line in `METHODS`. Methods compose: 'prompt+lora'
+A new method is one file and one line in `recipes.py`. Methods compose: 'prompt+lora'
 attaches both in this order, and a leaf is trained if one of them says so. An option
 belongs to every method that has it: equal names have equal meanings and defaults.
 """
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import ModuleType
 
 from flax import nnx
 
 from vpt_jax.errors import UserError
-from vpt_jax.methods import (
-    adapter,
-    adaptformer,
-    bias,
-    cls,
-    full,
-    gated,
-    layernorm,
-    linear,
-    lora,
-    mlp,
-    partial,
-    prompt,
-    prompt_add,
-    prompt_below,
-    prompt_pad,
-    prompt_pixel,
-    sidetune,
-    ssf,
-    vfpt,
-)
+from vpt_jax.methods.recipes import METHODS, Lengths, Recipe
 from vpt_jax.model import Model
 from vpt_jax.types import Path, Tree, path_name
 
 GROUPS = ("stats", "trainable", "frozen")  # the first that any method names, wins
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How a method is trained unless the user says otherwise.
-
-    Attributes:
-        module: The file with `attach` and `group`.
-        config: Its dataclass of options.
-        optimizer: 'sgd' or 'adamw' (public code, `src/configs` yamls).
-        base_lr: Learning rate per 256 images, inside the public search grid.
-        weight_decay: Coupled for SGD, decoupled for AdamW.
-        warmup_epochs: Of 100.
-        batch_size: Of the public base yamls' order of magnitude on one device.
-    """
-
-    module: object
-    config: type
-    optimizer: str
-    base_lr: float
-    weight_decay: float
-    warmup_epochs: int = 10
-    batch_size: int = 64
-
-
-METHODS = {
-    "prompt": Recipe(prompt, prompt.PromptConfig, "sgd", 1.0, 1e-3),
-    "prompt_add": Recipe(prompt_add, prompt_add.AddConfig, "sgd", 1.0, 1e-3),
-    "prompt_pixel": Recipe(prompt_pixel, prompt_pixel.PixelConfig, "sgd", 1.0, 1e-3),
-    "prompt_pad": Recipe(prompt_pad, prompt_pad.PadConfig, "sgd", 1.0, 1e-3),
-    "prompt_below": Recipe(prompt_below, prompt_below.BelowConfig, "sgd", 1.0, 1e-3),
-    "gated": Recipe(gated, gated.GatedConfig, "sgd", 1.0, 1e-3),
-    "vfpt": Recipe(vfpt, vfpt.VfptConfig, "sgd", 1.0, 1e-3),
-    "cls": Recipe(cls, cls.ClsConfig, "sgd", 1.0, 1e-3),
-    "linear": Recipe(linear, linear.LinearConfig, "sgd", 1.0, 1e-4),
-    "mlp": Recipe(mlp, mlp.MlpConfig, "sgd", 0.25, 1e-4),
-    "sidetune": Recipe(sidetune, sidetune.SidetuneConfig, "sgd", 0.1, 1e-4),
-    "partial": Recipe(partial, partial.PartialConfig, "adamw", 1e-3, 1e-4),
-    "bias": Recipe(bias, bias.BiasConfig, "adamw", 5e-3, 1e-4),
-    "adapter": Recipe(adapter, adapter.AdapterConfig, "adamw", 5e-3, 1e-4),
-    "full": Recipe(full, full.FullConfig, "adamw", 1e-3, 1e-4, warmup_epochs=5),
-    "lora": Recipe(lora, lora.LoraConfig, "adamw", 4e-3, 1e-4),
-    "ssf": Recipe(ssf, ssf.SsfConfig, "adamw", 5e-3, 1e-4),
-    "adaptformer": Recipe(
-        adaptformer, adaptformer.AdaptFormerConfig, "adamw", 4e-3, 1e-4
-    ),
-    "layernorm": Recipe(layernorm, layernorm.LayerNormConfig, "adamw", 5e-3, 1e-4),
-}
-
-ALIASES = {
-    "vpt_deep": ("prompt", {"deep": True}),
-    "vpt_shallow": ("prompt", {"deep": False}),
-    "vpt_gated": ("gated", {}),
-    "bitfit": ("bias", {}),
-    "cls_reinit": ("cls", {"reinit": True}),
-}
-
-NUMBERED = {
-    "partial": "blocks",
-    "mlp": "mlp_layers",
-    "adapter": "reduction",
-    "lora": "rank",
-}
-"""The option behind the number of 'partial-2', 'mlp-3', 'adapter-64', 'lora-16'."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,12 +33,17 @@ class Choice:
     config: object
 
     @property
-    def module(self):
+    def recipe(self) -> Recipe:
+        """The row of the method."""
+        return METHODS[self.name]
+
+    @property
+    def module(self) -> ModuleType:
         """The file of the method."""
-        return METHODS[self.name].module
+        return self.recipe.module
 
 
-def parse(name: str) -> tuple[tuple[str, dict], ...]:
+def parse(name: str) -> tuple[tuple[str, Mapping], ...]:
     """'vpt-deep+lora-4' to (('prompt', {'deep': True}), ('lora', {'rank': 4}))."""
     parts = tuple(map(_parse_one, name.split("+")))
     names = [part for part, _ in parts]
@@ -137,8 +59,18 @@ def named(name: str) -> tuple[str, dict]:
     return "+".join(part for part, _ in parts), options
 
 
-def choose(name: str, options: dict) -> tuple[Choice, ...]:
+def choose(
+    name: str, options: Mapping, prompt_lengths: Lengths = (10, 10)
+) -> tuple[Choice, ...]:
     """The methods of `name`, each with its own of the `options`.
+
+    An option of several methods has one value: the given one, else that of the first
+    whose recipe has a rule for it.
+
+    Args:
+        name: As `parse` reads it.
+        options: Those that were given.
+        prompt_lengths: The task's, where `options` have no length.
 
     Raises:
         UserError: An unknown method, an option that none of them has, or a bad value.
@@ -155,13 +87,16 @@ def choose(name: str, options: dict) -> tuple[Choice, ...]:
             f"method {name!r} has no option {', '.join(map(repr, unknown))}; "
             f"its options: {', '.join(everything) or 'none'}"
         )
+
+    def own(part: str, values: Mapping) -> dict:
+        return {key: value for key, value in values.items() if key in known[part]}
+
+    usual = {}
+    for part, fixed in reversed(parts):
+        rule = METHODS[part].defaults({**fixed, **options}, prompt_lengths)
+        usual |= own(part, rule)
     return tuple(
-        Choice(
-            part,
-            METHODS[part].config(
-                **fixed | {k: v for k, v in options.items() if k in known[part]}
-            ),
-        )
+        Choice(part, METHODS[part].config(**own(part, {**usual, **fixed, **options})))
         for part, fixed in parts
     )
 
@@ -169,6 +104,17 @@ def choose(name: str, options: dict) -> tuple[Choice, ...]:
 def options_of(choices: Iterable[Choice]) -> dict:
     """All options of the chosen methods in one mapping; `choose` reads it back."""
     return {k: v for c in choices for k, v in dataclasses.asdict(c.config).items()}
+
+
+def label(name: str, options: Mapping, backbone: str = "") -> str:
+    """The name in reports: 'prompt' with its options is 'vpt-deep', 'mlp' is 'mlp-3'.
+
+    Args:
+        name: Of methods joined by '+', as a resolved configuration has it.
+        options: Of all of them.
+        backbone: Its name.
+    """
+    return "+".join(_label_one(part, options, backbone) for part in name.split("+"))
 
 
 def image_size(choices: Iterable[Choice], size: int) -> int:
@@ -215,16 +161,29 @@ def split(model: Model, choices: Iterable[Choice]) -> tuple[nnx.GraphDef, Tree, 
     return graphdef, *map(nnx.as_pure, states)
 
 
-def _parse_one(name: str) -> tuple[str, dict]:
+def _parse_one(name: str) -> tuple[str, Mapping]:
     plain = name.replace("-", "_")
     if plain in METHODS:
         return plain, {}
-    if plain in ALIASES:
-        return ALIASES[plain]
+    aliases = {
+        alias: (method, fixed)
+        for method, recipe in METHODS.items()
+        for alias, fixed in recipe.aliases.items()
+    }
+    if plain in aliases:
+        return aliases[plain]
+    numbers = {m: recipe.number for m, recipe in METHODS.items() if recipe.number}
     numbered = re.fullmatch(r"([a-z]+)_(\d+)", plain)
-    if numbered and numbered[1] in NUMBERED:
-        return numbered[1], {NUMBERED[numbered[1]]: int(numbered[2])}
-    known = ", ".join([*ALIASES, *METHODS, *(f"{n}-NUMBER" for n in NUMBERED)])
+    if numbered and numbered[1] in numbers:
+        return numbered[1], {numbers[numbered[1]]: int(numbered[2])}
+    known = ", ".join([*aliases, *METHODS, *(f"{n}-NUMBER" for n in numbers)])
     raise UserError(
         f"unknown method {name!r}; known: {known}, and several joined by '+'"
     )
+
+
+def _label_one(part: str, options: Mapping, backbone: str) -> str:
+    recipe = METHODS[part]
+    if recipe.label:
+        return recipe.label(options, backbone)
+    return f"{part}-{options[recipe.number]}" if recipe.number else part

@@ -31,6 +31,7 @@ from vpt_jax.types import Path, Tree
 FROM_IMAGES = ("cls", "cls_layers", "prototypes")
 INITS = ("xavier", "normal", *FROM_IMAGES)
 POOLS = ("original", "image", "prompt", "image+prompt")
+SHARES = ("none", "inter", "intra", "all")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,12 @@ class PromptConfig:
         length: P, prompt tokens per prompted layer.
         deep: New prompts before every block, or only before the first.
         layers: Prompt only the first n blocks, or for -n the last n; 0 is all.
-        share: One prompt for all prompted blocks.
+        share: What is one and the same (paper, figure 12), of L x P x D parameters:
+            'none'; 'inter': the P tokens of all prompted blocks, P x D are left;
+            'intra': the tokens of a block, L x D; 'all': every token, D.
+        trained: False keeps the tokens (and their projection) as they were drawn from
+            the trial's seed, so that the head alone is trained (paper, figure 11;
+            `prompt-noupdate` of the public code). They are exported all the same.
         keep: Keep the last prompts in the sequence behind the prompted blocks.
         overwrite: Put the prompts of the last n blocks in place of the first P patches,
             not before them: the public code's defect, for comparison.
@@ -50,7 +56,8 @@ class PromptConfig:
             after each block, for the prompts of that block; 'prototypes': their means
             over the images of each class (P must be C).
         pool: Tokens whose mean is classified; 'original': those of the backbone.
-        dropout: Rate on the prompt tokens while training, one mask per image.
+        dropout: Rate on the prompt tokens while training, one mask per image; unless
+            it is given, 0 for shallow prompts (`recipes.py`).
         project: Channels of the stored prompts, which one shared linear layer projects
             to the backbone's width; 0 stores them at full width.
     """
@@ -58,7 +65,8 @@ class PromptConfig:
     length: int = 10
     deep: bool = True
     layers: int = 0
-    share: bool = False
+    share: str = "none"
+    trained: bool = True
     keep: bool = True
     overwrite: bool = False
     init: str = "xavier"
@@ -68,7 +76,7 @@ class PromptConfig:
 
     def __post_init__(self):
         check_common(self)
-        for option, known in (("init", INITS), ("pool", POOLS)):
+        for option, known in (("init", INITS), ("pool", POOLS), ("share", SHARES)):
             if getattr(self, option) not in known:
                 raise UserError(
                     f"method.{option} {getattr(self, option)!r} is unknown; known: "
@@ -81,12 +89,27 @@ class PromptConfig:
                 f"method.init {self.init!r} gives prompts of full width; it needs "
                 "method.project=0"
             )
+        if self.one_token and self.init in FROM_IMAGES:
+            raise UserError(
+                f"method.share {self.share!r} stores one token; it needs method.init "
+                "xavier or normal"
+            )
         dropped = not self.keep and self.layers >= 0 and (self.layers or not self.deep)
         if dropped and "prompt" in self.pool:
             raise UserError(
                 f"method.pool {self.pool!r} reads prompts, but method.keep=False drops "
                 "them"
             )
+
+    @property
+    def one_token(self) -> bool:
+        """Whether the P tokens of a block are copies of one."""
+        return self.share in ("intra", "all")
+
+    @property
+    def one_block(self) -> bool:
+        """Whether all prompted blocks have the same tokens."""
+        return self.share in ("inter", "all")
 
 
 def check_common(config) -> None:
@@ -190,20 +213,20 @@ class Prompts(Edit):
         self.blocks = prompted(config, backbone)
         self.num_prefix = backbone.num_prefix
         self.length, self.keep = config.length, config.keep
-        self.share, self.overwrite = config.share, config.overwrite
+        self.one_block, self.overwrite = config.one_block, config.overwrite
         # The public code drops deep prompts of Swin before it copies them to the batch.
         self.per_batch = hasattr(backbone, "stages")
         owners = [backbone.blocks[i] for i in self.blocks]
-        if config.share and len({block.width for block in owners}) > 1:
+        if config.one_block and len({block.width for block in owners}) > 1:
             raise UserError(
-                "method.share needs prompted blocks of one width; the stages of "
-                f"{type(backbone).__name__} differ"
+                f"method.share={config.share} needs prompted blocks of one width; the "
+                f"stages of {type(backbone).__name__} differ"
             )
         self.prompts = make_tokens(
-            owners[:1] if config.share else owners,
+            owners[:1] if config.one_block else owners,
             functools.partial(uniform_bound, backbone),
             config,
-            config.length,
+            1 if config.one_token else config.length,
             rngs,
         )
 
@@ -213,7 +236,8 @@ class Prompts(Edit):
             return "drop", None
         if i not in self.blocks:
             return None
-        tokens = self.prompts.tokens[0 if self.share else i - self.blocks.start][...]
+        stored = self.prompts.tokens[0 if self.one_block else i - self.blocks.start]
+        tokens = jnp.broadcast_to(stored[...], (self.length, stored.shape[-1]))
         replaces = self.overwrite or i > self.blocks.start
         return "replace" if replaces else "insert", tokens
 
@@ -261,9 +285,14 @@ def attach(model: Model, config: PromptConfig, rngs: nnx.Rngs) -> None:
 
 
 def group(path: Path, variable: nnx.Variable, config: PromptConfig, model: Model):
-    """Prompts, their projection and the head are trained."""
-    trained = path[0] == "head" or path[:2] == ("edits", "prompt")
-    return "trainable" if trained else "frozen"
+    """Prompts, their projection and the head are trained.
+
+    Untrained prompts are of the trial all the same, not of the frozen network that all
+    trials share: each seed draws its own, and its export carries them.
+    """
+    if path[:2] == ("edits", "prompt"):
+        return "trainable" if getattr(config, "trained", True) else "stats"
+    return "trainable" if path[0] == "head" else "frozen"
 
 
 def initialise(model: Model, config: PromptConfig, batches: Iterable) -> None:

@@ -7,8 +7,6 @@ from vpt_jax import data, methods
 from vpt_jax.errors import UserError
 from vpt_jax.runs.files import read_json
 
-_NUMBERED = {"mlp": "mlp_layers", "partial": "blocks", "adapter": "reduction"}
-
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -78,24 +76,17 @@ def collect(root: pathlib.Path) -> tuple[list[Run], list[str]]:
     return sorted(best.values(), key=_order), left_out
 
 
-def method_label(name: str, options: dict) -> str:
+def method_label(name: str, options: dict, backbone: str = "") -> str:
     """'prompt' with its options to 'vpt-deep'; 'mlp' to 'mlp-3'."""
-    parts = []
-    for part in name.split("+"):
-        if part == "prompt":
-            parts.append("vpt-deep" if options.get("deep", True) else "vpt-shallow")
-        elif part in _NUMBERED:
-            parts.append(f"{part}-{options[_NUMBERED[part]]}")
-        else:
-            parts.append(part)
-    return "+".join(parts)
+    return methods.label(name, options, backbone)
 
 
 def _read(path: pathlib.Path) -> Run:
     result = read_json(path)
     try:
         task = result["task"]
-        label = method_label(result["method"], result["method_options"])
+        named = result["method"], result["method_options"], result["backbone"]
+        label = method_label(*named)
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} is not the result of a run: no {error}") from error
     known = data.TASKS.get(task)
@@ -104,8 +95,6 @@ def _read(path: pathlib.Path) -> Run:
     variant = chosen.get("variant", "")
     if "reduction=" in chosen.get("label", ""):
         label = label.rpartition("-")[0]  # chosen per task, as in the paper's table 1
-    if label == "prompt_pad" and result["backbone"].startswith(("convnext", "resnet")):
-        label = "vpt"  # the paper's prompts of ConvNets
     return Run(path.parent, label, variant, group, result)
 
 

@@ -1,11 +1,11 @@
-"""What the public code and the paper try for each method.
+"""The learning rates and weight decays that the public code and the paper try.
 
-Source: `tune_vtab.py:100` and `tune_fgvc.py:31` of the public code; prompt lengths,
-adapter reductions and MLP depths are the paper's (section 4 and appendix B).
+Source: `tune_vtab.py:100` and `tune_fgvc.py:31` of the public code. What is tried
+besides, and which methods have which grid, is in `methods.recipes`.
 """
 
 from vpt_jax.errors import UserError
-from vpt_jax.methods import METHODS, Choice
+from vpt_jax.methods import Choice, recipes
 
 LEARNING_RATES = {
     "finetune": (5e-3, 1e-3, 5e-4, 1e-4),
@@ -21,16 +21,12 @@ LEARNING_RATES = {
     "prompt_largerlr": (1000.0, 500.0, 250.0, 100.0),
     "prompt_resnet": (5.0, 2.5, 1.0, 0.5, 0.25, 0.1, 0.05, 0.025, 0.01),
 }
-"""Base learning rates, per 256 images."""
+"""Base learning rates, per 256 images.
+
+A backbone or a group of tasks that has a grid of its own is part of its name.
+"""
 
 WEIGHT_DECAYS = (0.01, 0.001, 0.0001, 0.0)
-
-_LENGTHS = {"vit": (1, 5, 10, 50, 100, 200), "swin": (1, 5, 10, 50)}
-_STATIC = {
-    "prompt_pad": "padding=1,3,5,7,9,11",
-    "adapter": "reduction=8,64,256",
-    "mlp": "mlp_layers=2,3,5,9",
-}
 
 
 def default(choices: tuple[Choice, ...], backbone: str, group: str) -> str:
@@ -41,17 +37,9 @@ def default(choices: tuple[Choice, ...], backbone: str, group: str) -> str:
         backbone: Name, such as 'vit_b16'.
         group: Of the task; 'fgvc' has grids of its own.
     """
-    first, fgvc = choices[0].name, group == "fgvc"
-    resnet = backbone.startswith("resnet")
-    if METHODS[first].optimizer == "adamw":
-        if resnet:
-            return "finetune_resnet_fgvc" if fgvc else "finetune_resnet"
-        return "finetune"
-    if first in ("linear", "mlp", "sidetune"):
-        return "linear_mae" if backbone.startswith("mae") else "linear"
-    if resnet:
-        return "prompt_resnet"
-    return "prompt_fgvc" if fgvc else "prompt"
+    grid, family = choices[0].recipe.kind.grid, recipes.family(backbone)
+    names = f"{grid}_{family}_{group}", f"{grid}_{family}", f"{grid}_{group}", grid
+    return next(name for name in names if name in LEARNING_RATES)
 
 
 def learning_rates(name: str) -> tuple[float, ...]:
@@ -65,8 +53,5 @@ def learning_rates(name: str) -> tuple[float, ...]:
 
 def static_axes(choices: tuple[Choice, ...], backbone: str) -> str:
     """What the paper tries besides, for `sweep.over=paper`; '' for nothing."""
-    first = choices[0].name
-    if first == "prompt":
-        family = "swin" if backbone.startswith("swin") else "vit"
-        return "length=" + ",".join(map(str, _LENGTHS[family]))
-    return _STATIC.get(first, "")
+    axes = choices[0].recipe.axes
+    return axes.get(recipes.family(backbone), axes.get("", ""))

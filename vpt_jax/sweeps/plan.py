@@ -104,7 +104,7 @@ def jobs(config: Config) -> list[Job]:
 
 def units(config: Config) -> list[Unit]:
     """The grid of a job, apart by what needs a compiled program of its own."""
-    sweep, plain = config.sweep, configs.resolve(config)
+    sweep, plain = config.sweep, configs.resolve(config, protocol=True)
     choices, backbone = plain.network.method, plain.network.backbone.name
     name = sweep.grid or grids.default(choices, backbone, plain.data.task.group)
     base_lrs = tuple(sweep.base_lrs) or grids.learning_rates(name)
@@ -221,7 +221,7 @@ def _at(config: Config, changes: dict, base_lr: float, decay: float) -> Experime
     own.optim.lr, own.optim.base_lr, own.optim.weight_decay = None, base_lr, decay
     for key, value in changes.items():
         change(own, f"method.{key}", value)
-    return configs.resolve(own)
+    return configs.resolve(own, protocol=True)
 
 
 def _static(experiment: Experiment) -> str:

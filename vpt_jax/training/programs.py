@@ -90,10 +90,10 @@ def initialise(setup: Setup, state: State, mesh: Mesh, batches: Callable) -> Sta
         model = nnx.merge(graphdef, trainable, frozen, stats)
         for choice in hooks:
             choice.module.initialise(model, choice.config, batches())
-        trials.append(network.split(model)[1])
-    trainable = jax.tree.map(lambda *leaves: np.stack(leaves), *trials)
-    where = parallel.over_trials(mesh)
-    return state._replace(trainable=parallel.place(trainable, where))
+        trials.append(network.split(model)[1::2])  # untrained prompts are statistics
+    groups = jax.tree.map(lambda *leaves: np.stack(leaves), *trials)
+    trainable, stats = parallel.place(groups, parallel.over_trials(mesh))
+    return state._replace(trainable=trainable, stats=stats)
 
 
 @_once
