@@ -40,7 +40,7 @@ def test_a_run_may_be_named_report_but_a_report_holds_no_runs(tmp_path):
 
 
 def test_what_is_no_result(tmp_path):
-    for content in ("[1]", '{"task": "dtd"}', '{"method": "linear"}'):
+    for content in ("null", '{"task": "dtd"}', '{"method": "linear"}'):
         (tmp_path / "result.json").write_text(content)
         with pytest.raises(UserError, match="not the result of a run"):
             collect(tmp_path)

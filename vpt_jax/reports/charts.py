@@ -98,7 +98,7 @@ def _points(axis: Axes, runs: list[Run], k: int) -> dict[str, Line2D]:
         "clip_on": False,
     }
     colour, share = style.colour(k), _share(runs)
-    scores = [run.score for run in runs if run.score is not None]
+    scores = [run.score for run in runs]
     [point] = axis.plot(share, np.mean(scores), ms=8, color=colour, **form)
     known = [paper.score(r.backbone, r.method, r.task, r.metric) for r in runs]
     published = [score for score in known if score is not None]
@@ -290,7 +290,7 @@ def _variant_curves(axis: Axes, runs: list[Run], numbers: list[float]) -> None:
 
 
 def _variant_bars(axis: Axes, runs: list[Run]) -> None:
-    heights = [run.score or 0.0 for run in runs]
+    heights = [run.score for run in runs]
     errors = [run.std or 0.0 for run in runs]
     digits = result.digits(runs[0].metric) - 1
     look = {"color": style.COLOURS[2], "ecolor": style.INK, "capsize": 3}

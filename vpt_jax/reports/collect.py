@@ -29,6 +29,13 @@ class Run(Result):
     group: str
 
     @property
+    def score(self) -> float:
+        """On the test images; `collect` leaves out runs without any."""
+        found = super().score
+        assert found is not None
+        return found
+
+    @property
     def swept(self) -> bool:
         """Whether its learning rate was chosen by a sweep."""
         return "sweep" in self.result
@@ -121,7 +128,7 @@ def collect(root: pathlib.Path) -> tuple[list[Run], list[str]]:
         key = (run.backbone, run.task, run.metric, run.method, run.variant)
         if key in best:
             left_out.append(f"{run.path}: {best[key].path} is used instead")
-        elif run.score is None:
+        elif not run.finished:
             left_out.append(f"{run.path}: {run.result['status']}")
         else:
             best[key] = run
@@ -142,7 +149,9 @@ def method_label(name: str, options: dict) -> str:
 
 
 def _read(path: pathlib.Path) -> Run:
-    content: dict = read_json(path) or {}
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not the result of a run: no keys and values")
     result = Result(content)
     try:
         label = method_label(content["method"], content["method_options"])
@@ -161,7 +170,7 @@ def _read(path: pathlib.Path) -> Run:
 
 
 def _rank(run: Run):
-    return run.score is None, not run.swept, -len(run.finished), str(run.path)
+    return not run.finished, not run.swept, -len(run.finished), str(run.path)
 
 
 def _order(run: Run):

@@ -37,7 +37,7 @@ METRIC = "top1"  # of every published figure
 
 
 @functools.cache
-def _table() -> dict[tuple[str, str, str], tuple[float, str]]:
+def _table() -> dict[tuple[str | None, str, str], tuple[float, str]]:
     return {
         (
             r["backbone"],
@@ -114,5 +114,4 @@ def methods(backbone: str) -> list[str]:
 
 def _read(name: str) -> list[dict]:
     path = importlib.resources.files("vpt_jax.reports") / "data" / name
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))

@@ -4,6 +4,8 @@ t-SNE of the features before the head is the paper's figure 9 (there the CLS tok
 the attention of prompts shows which patches they read in the last block.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,10 +86,13 @@ def prompt_attention(
     return attention_of_prompts(model, images)
 
 
-def attention_of_prompts(model: Model, images: Float[Array, "B h w 3"]):
+def attention_of_prompts(
+    model: Model, images: Float[Array, "B h w 3"]
+) -> Float[Array, "B Q N"] | None:
     """See `prompt_attention`."""
-    blocks = model.backbone.blocks
-    attention = getattr(blocks[-1], "attn", None)
+    backbone: Any = model.backbone  # of those families that have such attention
+    blocks = backbone.blocks
+    attention: Any = getattr(blocks[-1], "attn", None)
     if not hasattr(attention, "query"):
         return None
     plain = model.prefix(images, 1)
@@ -96,7 +101,7 @@ def attention_of_prompts(model: Model, images: Float[Array, "B h w 3"]):
     for edit in model.edits.values():
         tokens = edit.before_block(len(blocks) - 1, tokens, context)
     added = tokens.shape[1] - plain.shape[1]
-    first = model.backbone.num_prefix
+    first = backbone.num_prefix
     if added <= 0 or first < 1:
         return None
     x = blocks[-1].norm1(tokens)
@@ -139,13 +144,12 @@ def attention_maps(
     tuned: api.TunedModel, examples: Examples, weights: Float[Array, "B Q N"]
 ) -> Canvas:
     """A row per image: it, and where CLS, all prompts and single ones look."""
-    weights = np.asarray(weights)
-    side = int(weights.shape[-1] ** 0.5)
-    prompts = weights[:, 1:]
+    cls, prompts = np.asarray(weights[:, 0]), np.asarray(weights[:, 1:])
+    side = int(prompts.shape[-1] ** 0.5)
     count = min(PROMPTS, prompts.shape[1])
-    columns = {"CLS": weights[:, 0], "mean of prompts": prompts.mean(1)}
+    columns = {"CLS": cls, "mean of prompts": prompts.mean(1)}
     columns |= {f"prompt {k + 1}": prompts[:, k] for k in range(count)}
-    rows = min(len(weights), len(examples))
+    rows = min(len(cls), len(examples))
     figure = style.canvas(1.75 * (1 + len(columns)), 1.75 * rows + 0.8)
     axes = figure.subplots(rows, 1 + len(columns), squeeze=False)
     size = tuned.setup.image_size

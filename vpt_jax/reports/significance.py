@@ -125,7 +125,7 @@ def _vtab(runs: list[Run]) -> list[Run]:
 
 
 def _scores(runs: list[Run]) -> dict[str, float]:
-    return {run.task: run.score for run in _vtab(runs) if run.score is not None}
+    return {run.task: run.score for run in _vtab(runs)}
 
 
 def _seeds(runs: list[Run]) -> dict[str, list[float]]:

@@ -4,6 +4,7 @@ import dataclasses
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -71,13 +72,11 @@ def over_tasks(
     with _quiet():
         return dataclasses.replace(
             found,
-            t_test=float(stats.ttest_rel(x, y).pvalue),
-            wilcoxon=float(stats.wilcoxon(x, y).pvalue),
-            wilcoxon_better=float(
-                # The printed p values are multiples of 2^-19: exact, of 19 tasks.
-                stats.wilcoxon(
-                    sign * gaps, alternative="greater", method="exact"
-                ).pvalue
+            t_test=_p(stats.ttest_rel(x, y)),
+            wilcoxon=_p(stats.wilcoxon(x, y)),
+            # The printed p values are multiples of 2^-19: exact, of 19 tasks.
+            wilcoxon_better=_p(
+                stats.wilcoxon(sign * gaps, alternative="greater", method="exact")
             ),
         )
 
@@ -111,8 +110,12 @@ def welch(
         return None
     x, y = sign * np.asarray(a), sign * np.asarray(b)
     with _quiet():
-        better = float(stats.ttest_ind(x, y, equal_var=False, alternative="greater")[1])
+        better = _p(stats.ttest_ind(x, y, equal_var=False, alternative="greater"))
     return better, 1 - better
+
+
+def _p(result: Any) -> float:
+    return float(result.pvalue)
 
 
 @contextmanager

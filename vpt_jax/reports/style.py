@@ -33,7 +33,7 @@ class Figure:
     name: str
     title: str
     png: bytes
-    width: float
+    width: float | int
     detail: bool = False
 
 
@@ -42,7 +42,7 @@ def colour(k: int) -> str:
     return COLOURS[k % len(COLOURS)]
 
 
-def canvas(width: float, height: float) -> Canvas:
+def canvas(width: float | int, height: float | int) -> Canvas:
     """An empty figure that makes room for its labels; sizes in inches."""
     return Canvas(figsize=(width, height), layout="constrained")
 

@@ -146,7 +146,7 @@ def build(
     )
 
 
-def number(value: float | None, digits: int = 2, signed: bool = False) -> str:
+def number(value: float | int | None, digits: int = 2, signed: bool = False) -> str:
     """'-' for nothing."""
     if value is None:
         return "-"

@@ -36,7 +36,7 @@ def score(value: float | None, metric: str, signed: bool = False) -> str:
 
 def mean(runs: list[Run]) -> float:
     """Of the scores."""
-    return float(np.mean([run.score for run in runs if run.score is not None]))
+    return float(np.mean([run.score for run in runs]))
 
 
 def mark(runs: list[Run]) -> str:
@@ -90,7 +90,7 @@ def _with_deviation(run: Run) -> str:
 
 def _gap(run: Run) -> float | None:
     known = published(run)
-    return None if known is None or run.score is None else run.score - known
+    return None if known is None else run.score - known
 
 
 def _costs_of_run() -> list[Column[Run]]:
