@@ -46,9 +46,9 @@ def curves(lines: list[dict]) -> Canvas:
         loss_axis.plot([x["epoch"] for x in own], loss, color=style.colour(k))
         label = "training" if alone else f"seed {own[0]['seed']}"
         _line(score_axis, own, f"train_{metric}", style.colour(k), label, "-")
-        shade, label = (
-            (style.colour(1), "validation") if alone else (style.colour(k), "")
-        )
+        shade = style.colour(1 if alone else k)
+        last = k == len(trials) - 1
+        label = "validation" if alone else "dashed: validation" if last else ""
         _line(score_axis, own, f"val_{metric}", shade, label, "o--")
     loss_axis.set_ylabel("training loss")
     if trials:
@@ -63,10 +63,10 @@ def curves(lines: list[dict]) -> Canvas:
 
 
 def _metric(lines: list[dict]) -> str:
-    """That which the lines give of the training images, besides the loss."""
-    keys = [key for line in lines[:1] for key in line if key.startswith("train_")]
-    [metric] = [key for key in keys if key != "train_loss"] or ["train_score"]
-    return metric.removeprefix("train_")
+    """That which the lines give of training and validation images, besides the loss."""
+    names = [key.removeprefix("train_") for line in lines[:1] for key in line]
+    scored = [x for x in names if x != "loss" and f"val_{x}" in lines[0]]
+    return scored[0] if scored else "score"
 
 
 def _line(axis: Axes, lines: list[dict], key: str, colour, label: str, form: str):
