@@ -30,6 +30,7 @@ from vpt_jax.types import count
 RESULT = """
     task group method method_options backbone checkpoint_sha256 num_classes image_size
     epochs batch_size seed optimizer lr weight_decay precision normalization metric
+    higher_is_better
     test_top1 test_top1_std test_top1_per_seed test_top1_ensemble test_top5 test_auc
     test_mean_per_class val_top1
     trainable_params head_params backbone_params tuned_percent tuned_bytes train_seconds

@@ -1,63 +1,26 @@
-"""Tables, tests and figures from results, and that wrong numbers would show."""
+"""Which tables and figures a report has, and that wrong numbers would show."""
 
 import csv
 import html.parser
-import json
 
 import numpy as np
 import pytest
 from matplotlib import image
-from scipy import stats
+from reports import fakes
+from reports.fakes import write_result
 
 from vpt_jax import data
 from vpt_jax.errors import UserError
-from vpt_jax.reports import figures, paper, report
-from vpt_jax.reports.collect import collect, method_label
-from vpt_jax.reports.statistics import compare
-from vpt_jax.reports.tables import Table
-
-OPTIONS = {
-    "full": ("full", {"dropout": 0.1}),
-    "linear": ("linear", {}),
-    "vpt-deep": ("prompt", {"deep": True, "length": 10}),
-}
-
-
-def write_result(
-    folder, method, task, top1, seeds=(42, 44), backbone="vit_b16", **more
-):
-    name, options = OPTIONS[method]
-    result = {
-        "task": task,
-        "method": name,
-        "method_options": options,
-        "backbone": "vit_b16",
-        "seed": list(seeds) if len(seeds) > 1 else seeds[0],
-        "test_top1": top1,
-        "test_top1_std": 0.5 if len(seeds) > 1 else None,
-        "test_top1_per_seed": [top1] * len(seeds),
-        "test_top1_ensemble": None,
-        "val_top1": None,
-        "n_test": 1000,
-        "n_train": 1000,
-        "trainable_params": 1_000_000,
-        "backbone_params": 100_000_000,
-        "tuned_percent": 1.0,
-        "tuned_bytes": 4_000_000,
-        "train_seconds": 12.0,
-        "peak_memory_bytes": 2_000_000_000,
-        "status": "ok",
-    }
-    folder.mkdir(parents=True)
-    (folder / "result.json").write_text(json.dumps(result | more))
+from vpt_jax.reports import paper, report
+from vpt_jax.reports.table import Column, Table, build
 
 
 @pytest.fixture
 def runs(tmp_path):
     """Three methods on the natural tasks, two points above the paper's figures."""
-    for method in OPTIONS:
+    for method in fakes.OPTIONS:
         for task in data.GROUPS["natural"]:
-            top1 = paper.top1("vit_b16", method, task) + 2
+            top1 = paper.score("vit_b16", method, task, "top1") + 2
             write_result(tmp_path / method / task, method, task, top1)
     return tmp_path
 
@@ -67,21 +30,22 @@ def table(folder, name):
         return list(csv.DictReader(file))
 
 
+def contents(folder):
+    """Names of the tables, and of the figures."""
+    files = [path for path in (folder / "report").rglob("*") if path.is_file()]
+    return [{p.stem for p in files if p.suffix == end} for end in (".csv", ".png")]
+
+
 def test_group_means_beside_the_papers(runs):
     report.write(runs)
-    rows = {row["method"]: row for row in table(runs, "means_vit_b16")}
+    rows = {row["method"]: row for row in table(runs, "summary_vit_b16")}
     assert rows["vpt-deep"] == {
         "method": "vpt-deep",
-        "group": "natural",
-        "tasks": "7 of 7",
-        "ours": "80.49",  # the mean of the seven printed figures, 78.49, and 2
-        "paper": "78.48",  # as printed
+        "natural": "80.49 (6)",  # the mean of the seven printed, 78.49, and 2
+        "paper": "78.48 (6)",  # as printed
         "difference": "+2.01",
-        "wins": "6 (6)",
     }
-    assert (rows["full"]["wins"], rows["linear"]["wins"]) == ("-", "1 (1)")
-    rows = {row["method"]: row for row in table(runs, "summary_vit_b16")}
-    assert rows["vpt-deep"]["natural"] == "80.49 / 78.48"
+    assert (rows["full"]["natural"], rows["linear"]["paper"]) == ("77.89", "68.93 (1)")
     rows = {(r["method"], r["task"]): r for r in table(runs, "tasks_vit_b16")}
     row = rows["linear", "cifar100"]
     assert (row["ours"], row["paper"]) == ("65.40 ± 0.50", "63.4")
@@ -94,96 +58,180 @@ def test_group_means_beside_the_papers(runs):
 def test_an_incomplete_group_says_so(runs):
     (runs / "linear" / "svhn" / "result.json").unlink()
     report.write(runs)
-    [row] = [r for r in table(runs, "means_vit_b16") if r["method"] == "linear"]
+    [row] = [r for r in table(runs, "summary_vit_b16") if r["method"] == "linear"]
     published = [
-        paper.top1("vit_b16", "linear", task)
+        paper.score("vit_b16", "linear", task, "top1")
         for task in data.GROUPS["natural"]
         if task != "svhn"
     ]
-    assert row["tasks"] == "6 of 7"
-    assert row["paper"] == f"{np.mean(published):.2f}"
+    assert row["natural"].endswith(" [6 of 7]")
+    assert row["paper"].startswith(f"{np.mean(published):.2f} ")
     assert row["difference"] == "+2.00"
-    [row] = [r for r in table(runs, "summary_vit_b16") if r["method"] == "linear"]
-    assert row["natural"].endswith(" [6]")
 
 
-def test_paired_tests_are_scipys():
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(2, 19))
-    a, b = (dict(zip(map(str, range(19)), side, strict=True)) for side in (x, y))
-    found = compare(a, b)
-    assert found.t_test == stats.ttest_rel(x, y).pvalue
-    assert found.wilcoxon == stats.wilcoxon(x, y).pvalue
-    assert found.wins == (x > y).sum()
-    assert found.difference == pytest.approx((x - y).mean())
-    assert compare(a, {"other": 1.0}) is None
-    alone = compare({"0": 2.0}, {"0": 1.0})
-    assert (alone.tasks, alone.wins, alone.t_test, alone.wilcoxon) == (1, 1, None, None)
-    assert compare({"0": 2.0, "1": 3.0}, {"0": 1.0, "1": 2.0}).t_test is None
+def test_several_groups_have_a_column_each(runs):
+    for task in data.GROUPS["specialized"]:
+        write_result(runs / "more" / task, "linear", task, 50.0)
+    report.write(runs)
+    rows = {(r["method"], r["mean"]): r for r in table(runs, "summary_vit_b16")}
+    printed = [
+        paper.score("vit_b16", "linear", task, "top1")
+        for group in ("natural", "specialized")
+        for task in data.GROUPS[group]
+    ]
+    assert rows["linear", "paper"]["VTAB"].startswith(f"{np.mean(printed):.2f}")
+    assert rows["linear", "ours"]["specialized"] == "50.00"
+    assert rows["linear", "ours"]["VTAB"].endswith(" [11 of 19]")
+    assert rows["full", "ours"]["specialized"] == "-"
+    assert rows["full", "ours"]["VTAB"] == "-"  # a mean of one group says it already
 
 
-def test_of_several_runs_the_sweep_counts(tmp_path):
-    sweep = {
-        "variant": "",
-        "ablation": "",
-        "label": "length=5",
-        "base_lr": 1.0,
-        "weight_decay": 0.0,
-        "val_top1": 80.0,
-        "ties": 2,
-        "grid_trials": 2,
-        "failed": 0,
-        "grid_seconds": 5.0,
-        "image_passes": 50,
-        "full_image_passes": 100,
+def test_a_single_run_is_one_table(tmp_path):
+    write_result(tmp_path / "a", "vpt-deep", "cifar100", 80.0, (42,))
+    report.write(tmp_path)
+    assert contents(tmp_path) == [{"tasks_vit_b16"}, set()]
+    [row] = table(tmp_path, "tasks_vit_b16")
+    assert row == {
+        "method": "vpt-deep",
+        "task": "cifar100",
+        "ours": "80.00",
+        "seeds": "1",
+        "paper": "78.8",
+        "difference": "+1.20",
+        "test images": "1,000",
+        "tuned parameters": "1,000,000",
+        "tuned [%]": "1.000",
+        "train [s]": "12.0",
+        "peak memory [GB]": "2.00",
+        "source": "VFPT+HTA+SYN+HYP+N1",
     }
-    write_result(tmp_path / "a", "linear", "digits", 90.0)
-    write_result(tmp_path / "b", "linear", "digits", 80.0, (1,), sweep=sweep)
-    (tmp_path / "b" / "plan.json").write_text("{}")
-    write_result(tmp_path / "b" / "final", "linear", "digits", 10.0)
-    write_result(tmp_path / "c", "vpt-deep", "digits", None)
-    found, left_out = collect(tmp_path)
-    assert [(run.path.name, run.top1) for run in found] == [("b", 80.0)]
-    assert [line.split(":")[0][-1] for line in left_out] == ["a", "c"]
-    unit = tmp_path / "b" / "units" / "00" / "0-000"
-    unit.mkdir(parents=True)
-    records = [
-        {
-            "unit": "00",
-            "label": "length=5",
-            "position": k,
-            "lr": rate / 4,
-            "base_lr": rate,
-            "weight_decay": 0.0,
-            "epochs": 2,
-            "val_top1": score,
-            "status": "ok" if score else "failed: the loss was not finite",
-        }
-        for k, (rate, score) in enumerate([(1.0, 80.0), (9.0, None)])
+
+
+def test_a_column_that_says_nothing_is_left_out(tmp_path):
+    write_result(tmp_path / "a", "linear", "digits", 80.0, (42,))
+    [markdown, _] = report.write(tmp_path)
+    assert not {"paper", "source", "val"} & table(tmp_path, "tasks_vit_b16")[0].keys()
+    assert "paper" not in markdown.read_text()  # nor does the note speak of it
+
+
+def test_figures_and_tables_need_something_to_compare(tmp_path):
+    write_result(tmp_path / "a", "linear", "digits", 80.0)
+    write_result(tmp_path / "b", "vpt-deep", "digits", 90.0)
+    report.write(tmp_path)
+    assert contents(tmp_path) == [
+        {"tasks_vit_b16"},  # the seeds are equal: nothing for a test
+        {"parameters_vit_b16", "tasks_vit_b16"},
     ]
-    (unit / "trials.jsonl").write_text("\n".join(map(json.dumps, records)))
-    lines = [
-        {
-            "epoch": epoch,
-            "trial": trial,
-            "lr": 0.25,
-            "train_loss": None if trial else 1.0,
-            "train_top1": 50.0,
-            "val_top1": 80.0 if epoch == 2 else None,
-        }
-        for epoch in (1, 2)
-        for trial in (0, 1)
-    ]
-    (unit / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    write_result(tmp_path / "c", "linear", "dtd", 80.0)
+    write_result(tmp_path / "d", "linear", "pets", [79.0, 80.0])
+    report.write(tmp_path)
+    assert contents(tmp_path)[0] == {
+        *("tasks_vit_b16", "costs_vit_b16", "summary_vit_b16")
+    }
+    write_result(tmp_path / "e", "vpt-deep", "pets", [89.0, 90.0])
+    write_result(tmp_path / "f", "vpt-deep", "dtd", 82.0)
+    report.write(tmp_path)
+    assert contents(tmp_path)[0] >= {"tests_vit_b16", "welch_vit_b16"}
+
+
+def test_failed_seeds_are_counted_and_named(tmp_path):
+    some = [90.5, None, None, 89.5, None]
+    for name, task in (("a", "dtd"), ("b", "pets")):
+        write_result(tmp_path / name, "linear", task, 80.0, (1, 2, 3, 4, 5))
+        more = {"test_top1_ensemble": 91.0} if task == "dtd" else {}
+        scores = some if task == "dtd" else 70.0
+        folder = tmp_path / f"deep_{name}"
+        write_result(folder, "vpt-deep", task, scores, (1, 2, 3, 4, 5), **more)
     pages = report.write(tmp_path)
+    rows = {(r["method"], r["task"]): r for r in table(tmp_path, "tasks_vit_b16")}
+    row = rows["vpt-deep", "dtd"]
+    assert (row["seeds"], row["ours"]) == ("2 of 5", "90.00 ± 0.50*")
+    assert rows["vpt-deep", "pets"]["seeds"] == "5"
+    [row] = table(tmp_path, "ensembles")
+    assert (row["seeds"], row["best"], row["gain"]) == ("2 of 5", "90.50", "+1.00")
+    rows = {row["method"]: row for row in table(tmp_path, "summary_vit_b16")}
+    assert rows["vpt-deep"]["natural"] == "80.00* [2 of 7]"
+    assert rows["linear"]["natural"] == "80.00 [2 of 7]"
+    line = "vpt-deep on dtd, vit_b16: 2 of 5 seeds finished, without 2, 3, 5 (failed: "
+    for page in pages:
+        assert line in page.read_text()
+        assert page.read_text().count("*: without the seeds that failed") == 3
+
+
+def test_of_one_seed_that_is_left_there_is_no_deviation(tmp_path):
+    write_result(tmp_path / "a", "linear", "digits", [90.0, None])
+    report.write(tmp_path)
+    [row] = table(tmp_path, "tasks_vit_b16")
+    assert (row["ours"], row["seeds"]) == ("90.00*", "1 of 2")
+
+
+def test_the_tests_of_the_paper_stand_beside_ours(tmp_path):
+    """On the published figures; where all 19 agree in sign, p is 2^-19."""
+    for method in ("full", "linear", "vpt-deep"):
+        for task in data.GROUPS["all"]:
+            top1 = paper.score("vit_b16", method, task, "top1")
+            write_result(tmp_path / method / task, method, task, [top1, top1 + 0.01])
+    write_result(tmp_path / "cub", "vpt-deep", "cub", 0.0)  # not one of the 19
+    write_result(tmp_path / "full_cub", "full", "cub", 90.0)
+    report.write(tmp_path)
+    rows = {row["methods"]: row for row in table(tmp_path, "tests_vit_b16")}
+    row = rows["vpt-deep - linear"]
+    assert (row["tasks"], row["wins"]) == ("19", "17")
+    assert row["Wilcoxon one-sided (as in the paper)"] == "4.8e-05"
+    assert row["paper's"] == "2.7e-05"
+    assert rows["vpt-deep - full"]["tasks"] == "19"
+    assert rows["linear - full"]["paper's"] == "-"
+    rows = {row["methods"]: row for row in table(tmp_path, "welch_vit_b16")}
+    row = rows["vpt-deep - full"]
+    wins = [
+        paper.score("vit_b16", "vpt-deep", task, "top1")
+        > paper.score("vit_b16", "full", task, "top1")
+        for task in data.GROUPS["all"]
+    ]
+    assert (row["better"], row["worse"]) == (str(sum(wins)), str(19 - sum(wins)))
+    assert row["paper's better"] == "11 of 19"
+    assert rows["vpt-deep - linear"]["paper's better"] == ""
+
+
+def test_other_metrics_are_compared_among_themselves(tmp_path):
+    """A lower-is-better error beside top-1 of the same tasks and methods."""
+    write_result(tmp_path / "a", "full", "pets", 90.0)
+    for name, method, error in (("b", "full", 0.25), ("c", "linear", 0.125)):
+        own = {
+            "metric": "error",
+            "higher_is_better": False,
+            "test_error": error,
+            "test_error_std": 0.01,
+            "test_error_per_seed": [error - 0.01, error + 0.01],
+            "test_error_ensemble": error,
+            "val_error": 0.5,
+        }
+        for task in ("pets", "dtd"):
+            folder = tmp_path / name / task
+            write_result(folder, method, task, None, **own)
+    report.write(tmp_path)
+    assert [row["ours"] for row in table(tmp_path, "tasks_vit_b16")] == ["90.00 ± 0.50"]
+    rows = table(tmp_path, "tasks_vit_b16_error")
+    assert [row["ours"] for row in rows[:2]] == ["0.2500 ± 0.0100"] * 2
+    assert "paper" not in rows[0]  # whose figures are of another metric
+    rows = {row["method"]: row for row in table(tmp_path, "summary_vit_b16_error")}
+    assert rows["linear"]["natural"] == "0.1250 (2) [2 of 7]"
+    [row] = table(tmp_path, "welch_vit_b16_error")
+    assert (row["methods"], row["better"]) == ("linear - full", "2")
+    assert table(tmp_path, "ensembles_error")[0]["best"] == "0.2400"
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "Test error after" in text and "Error of vit_b16 on each task" in text
+
+
+def test_what_a_sweep_chose(tmp_path):
+    chosen = fakes.SWEEP | {"label": "length=5", "ties": 2}
+    write_result(tmp_path / "b", "linear", "digits", 80.0, (1,), sweep=chosen)
+    fakes.write_unit(tmp_path / "b", {1.0: 80.0, 9.0: None})
+    report.write(tmp_path)
     [row] = table(tmp_path, "chosen")
     assert (row["variant"], row["base lr"], row["saved"]) == ("length=5", "1", "50 %")
-    names = {path.name for path in (tmp_path / "report" / "figures").iterdir()}
-    assert {
-        "grid_vit-b16_linear_all_digits.png",
-        "trials_vit-b16_linear_all_digits.png",
-    } <= names
-    assert "is used instead" in pages[0].read_text()
+    # The grid of length=5 was not found, its trials were.
+    assert contents(tmp_path)[1] == {"trials_vit-b16_linear_all_digits"}
 
 
 def test_the_page_needs_no_other_file(runs):
@@ -200,7 +248,8 @@ def test_the_page_needs_no_other_file(runs):
     [_, page] = report.write(runs)
     reader = Reader()
     reader.feed(page.read_text())
-    assert (reader.tables, reader.images, reader.links) == (5, 2, 0)
+    # The summary, the tasks, the costs and the tests over tasks; of equal seeds none.
+    assert (reader.tables, reader.images, reader.links) == (4, 2, 0)
     text = (runs / "report" / "report.md").read_text()
     for name in ("parameters_vit_b16", "tasks_vit_b16"):
         assert f"(figures/{name}.png)" in text
@@ -218,67 +267,48 @@ def test_the_four_forms_of_a_table():
     assert "50 % &lt;off&gt;" in one.html() and '<td class="n">−2</td>' in one.html()
 
 
-def test_ablations_are_curves_or_bars(tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(figures, "save", lambda f, *_: drawn.append(f))
-    for k, (label, title) in enumerate(
-        [
-            ("deep = 1", "Length"),
-            ("deep = 50", "Length"),
-            ("CLS", "Pool"),
-            ("all", "Pool"),
-        ]
-    ):
-        chosen = {"variant": label, "variant_position": k, "ablation": title}
-        chosen["label"] = ""
-        write_result(tmp_path / str(k), "vpt-deep", "digits", 50.0 + k, sweep=chosen)
-    found, _ = collect(tmp_path)
-    for title in ("Length", "Pool"):
-        own = [r for r in found if r.result["sweep"]["ablation"] == title]
-        figures.ablation(own, title, tmp_path / "x.png")
-    curve, bars = (figure.axes[0] for figure in drawn)
-    assert curve.get_xlabel() == "Length" and curve.get_xscale() == "log"
-    assert curve.lines[0].get_xydata().tolist() == [[1, 50], [50, 51]]
-    assert [p.get_height() for p in bars.patches] == [52, 53]
-    rows = report.ablations(found).rows
-    assert [row[0] for row in rows] == ["deep = 1", "deep = 50", "CLS", "all"]
+def test_a_long_table_is_folded_away_on_the_page():
+    few, many = (
+        build("t", "T", [Column[int]("n", str)], range(rows)).html()
+        for rows in (40, 41)
+    )
+    assert "<details>" not in few and "<summary>41 rows</summary>" in many
 
 
-def test_an_ablation_over_a_group_is_drawn_as_its_mean(tmp_path):
-    for task, top1 in (("cifar100", 50.0), ("dtd", 70.0), ("dmlab", 10.0)):
-        for k, label in enumerate(("P = 1", "P = 5")):
-            chosen = {"variant": label, "variant_position": k, "ablation": "Length"}
-            folder = tmp_path / task / str(k)
-            write_result(folder, "vpt-deep", task, top1 + k, sweep=chosen)
-    found, _ = collect(tmp_path)
-    means = figures.group_means(found)
-    assert [(run.task, run.variant, run.top1) for run in means] == [
-        ("natural, mean of 2", "P = 1", 60.0),
-        ("natural, mean of 2", "P = 5", 61.0),
-    ]
-    assert figures.group_means(found[1:]) == []
+def test_ablations_and_their_table(tmp_path):
+    for k, label in enumerate(("P = 1", "P = 5")):
+        chosen = fakes.SWEEP | {
+            "variant": label,
+            "variant_position": k,
+            "ablation": "Length",
+        }
+        folder = tmp_path / str(k)
+        write_result(folder, "vpt-deep", "digits", [50.0 + k, None], sweep=chosen)
+    report.write(tmp_path)
+    rows = table(tmp_path, "ablations")
+    assert [row["variant"] for row in rows] == ["P = 1", "P = 5"]
+    assert (rows[1]["test top-1 [%]"], rows[1]["seeds"]) == ("51.00*", "1 of 2")
+    assert contents(tmp_path) == [{"ablations", "chosen"}, {"ablation_Length_digits"}]
 
 
 def test_what_the_paper_says():
-    assert paper.top1("vit_b16", "vpt-deep", "cifar100") == 78.8
-    assert paper.top1("vit_b16", "vpt-deep", "structured") == 54.98
-    assert paper.top1("vit_nano", "vpt-deep", "cifar100") is None
+    score = paper.score
+    assert score("vit_b16", "vpt-deep", "cifar100", "top1") == 78.8
+    assert score("vit_b16", "vpt-deep", "structured", "top1") == 54.98
+    assert score("vit_nano", "vpt-deep", "cifar100", "top1") is None
+    assert score("vit_b16", "vpt-deep", "cifar100", "miou") is None
     assert paper.source("vit_b16", "full", "cub") == "VFPT+HTA+SNELL+SYN"
     assert paper.ratios("vit_b16")["vpt-deep"] == 1.18
+    assert paper.tests("vit_b16", "vpt-deep", "bias", "top1").wilcoxon == 1.9e-6
+    assert paper.tests("vit_b16", "bias", "vpt-deep", "top1") is None
     for backbone in paper.BACKBONES:
         assert "full" in paper.methods(backbone), backbone
     # ---- the printed means are those of the printed figures, to their rounding
     for method in ("full", "linear", "vpt-deep"):
         for group in ("natural", "specialized", "structured"):
-            each = [paper.top1("vit_b16", method, t) for t in data.GROUPS[group]]
-            assert abs(np.mean(each) - paper.top1("vit_b16", method, group)) < 0.1
-
-
-def test_names_of_methods():
-    assert method_label("prompt", {"deep": False}) == "vpt-shallow"
-    assert method_label("mlp", {"mlp_layers": 3}) == "mlp-3"
-    assert method_label("prompt+bias", {"deep": True}) == "vpt-deep+bias"
-    assert method_label("adapter", {"reduction": 8}) == "adapter-8"
+            tasks = data.GROUPS[group]
+            each = [score("vit_b16", method, task, "top1") for task in tasks]
+            assert abs(np.mean(each) - score("vit_b16", method, group, "top1")) < 0.1
 
 
 def test_nothing_to_report(command, tmp_path):

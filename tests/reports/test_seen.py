@@ -54,9 +54,12 @@ def test_attention_of_prompts():
     assert seen.prompt_attention(tuned_of("linear"), examples_of(3)) is None
 
 
-def test_both_figures_are_drawn(tmp_path):
+def test_both_figures_are_drawn():
     tuned, examples = tuned_of("prompt", length=2), examples_of(9)
-    seen.tsne(seen.features(tuned, examples), examples.labels, "t", tmp_path / "t.png")
+    cloud = seen.tsne(seen.features(tuned, examples), examples.labels)
+    points = [len(dots.get_offsets()) for dots in cloud.axes[0].collections]
+    assert sum(points) == len(examples) and len(points) == len(set(examples.labels))
     weights = seen.prompt_attention(tuned, examples)
-    seen.attention_maps(tuned, examples, weights, "a", tmp_path / "a.png")
-    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "t.png"}
+    maps = seen.attention_maps(tuned, examples, weights)
+    titles = [axis.get_title() for axis in maps.axes[:5]]
+    assert titles == ["image", "CLS", "mean of prompts", "prompt 1", "prompt 2"]

@@ -5,11 +5,13 @@ import pathlib
 
 from vpt_jax import data, methods
 from vpt_jax.errors import UserError
+from vpt_jax.reports.outputs import is_report
+from vpt_jax.reports.result import Result, place
 from vpt_jax.runs.files import read_json
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class Run(Result):
     """A result and where it was found.
 
     Attributes:
@@ -17,41 +19,94 @@ class Run:
         method: As the paper names it, such as 'vpt-deep'.
         variant: Of an ablation; '' without.
         group: Of the task.
-        result: result.json.
     """
 
     path: pathlib.Path
     method: str
     variant: str
     group: str
-    result: dict
 
     @property
-    def task(self) -> str:
-        """Name of the task."""
-        return self.result["task"]
-
-    @property
-    def backbone(self) -> str:
-        """Name of the backbone."""
-        return self.result["backbone"]
-
-    @property
-    def top1(self) -> float | None:
-        """On the test images, mean over seeds; None where all failed."""
-        return self.result["test_top1"]
+    def score(self) -> float:
+        """On the test images; `collect` leaves out runs without any."""
+        found = super().score
+        assert found is not None
+        return found
 
     @property
     def swept(self) -> bool:
         """Whether its learning rate was chosen by a sweep."""
         return "sweep" in self.result
 
+    @property
+    def ablation(self) -> str:
+        """The title that its variants share; '' without."""
+        return self.result["sweep"].get("ablation", "")
+
+    @property
+    def who(self) -> str:
+        """'vpt-deep on cifar100', with the variant where there is one."""
+        return f"{self.method} {self.variant}".strip() + f" on {self.task}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Runs whose scores may be compared: of one backbone and one metric.
+
+    Attributes:
+        runs: One for each method and task, without the variants of ablations.
+    """
+
+    runs: tuple[Run, ...]
+
+    @property
+    def backbone(self) -> str:
+        """Name of the backbone."""
+        return self.runs[0].backbone
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric."""
+        return self.runs[0].metric
+
+    @property
+    def sign(self) -> int:
+        """1 where higher scores are better, else -1."""
+        return self.runs[0].sign
+
+    @property
+    def place(self) -> str:
+        """What its files are named by."""
+        return place(self.backbone, self.metric)
+
+    @property
+    def methods(self) -> dict[str, list[Run]]:
+        """The runs of each method, in the order of the paper's tables."""
+        methods: dict[str, list[Run]] = {}
+        for run in self.runs:
+            methods.setdefault(run.method, []).append(run)
+        return methods
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of all tasks."""
+        return list(dict.fromkeys(run.task for run in self.runs))
+
+
+def comparisons(runs: list[Run]) -> list[Comparison]:
+    """What may be compared, backbone by backbone."""
+    found: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        if not run.variant:
+            found.setdefault((run.backbone, run.metric), []).append(run)
+    return [Comparison(tuple(alike)) for alike in found.values()]
+
 
 def collect(root: pathlib.Path) -> tuple[list[Run], list[str]]:
-    """(one run for every task, method, variant and backbone; what was left out).
+    """(one run of each task, metric, method, variant, backbone; what was left out).
 
-    Where there are several, a sweep counts before single runs, more seeds before
-    fewer, then the first by path.
+    Where there are several, a sweep counts before single runs, more finished seeds
+    before fewer, then the first by path.
 
     Raises:
         UserError: There is none.
@@ -60,16 +115,18 @@ def collect(root: pathlib.Path) -> tuple[list[Run], list[str]]:
     for path in sorted(root.rglob("result.json")):
         if path.parent.name == "final" and (path.parents[1] / "plan.json").exists():
             continue  # the runs behind a sweep's own result
+        if any(p.name == "report" and is_report(p) for p in path.parents):
+            continue
         found.append(_read(path))
     if not found:
         raise UserError(f"--workdir {root} holds no finished run (no result.json)")
     best: dict[tuple, Run] = {}
     left_out = []
     for run in sorted(found, key=_rank):
-        key = (run.backbone, run.task, run.method, run.variant)
+        key = (run.backbone, run.task, run.metric, run.method, run.variant)
         if key in best:
             left_out.append(f"{run.path}: {best[key].path} is used instead")
-        elif run.top1 is None:
+        elif not run.finished:
             left_out.append(f"{run.path}: {run.result['status']}")
         else:
             best[key] = run
@@ -82,33 +139,37 @@ def method_label(name: str, options: dict, backbone: str = "") -> str:
 
 
 def _read(path: pathlib.Path) -> Run:
-    result = read_json(path)
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not the result of a run: no keys and values")
+    result = Result(content)
     try:
-        task = result["task"]
-        named = result["method"], result["method_options"], result["backbone"]
+        named = content["method"], content["method_options"], content["backbone"]
         label = method_label(*named)
-    except (KeyError, TypeError) as error:
+        _ = result.task, result.backbone, result.score, result.std, result.failed
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not the result of a run: no {error}") from error
-    known = data.TASKS.get(task)
-    group = result.get("group") or (known().group if known else "own")
-    chosen = result.get("sweep", {})
+    known = data.TASKS.get(result.task)
+    group = content.get("group") or (known().group if known else "own")
+    chosen = content.get("sweep", {})
     variant = chosen.get("variant", "")
     if "reduction=" in chosen.get("label", ""):
         label = label.rpartition("-")[0]  # chosen per task, as in the paper's table 1
-    return Run(path.parent, label, variant, group, result)
+    return Run(content, path.parent, label, variant, group)
 
 
 def _rank(run: Run):
-    seeds = run.result["seed"]
-    count = len(seeds) if isinstance(seeds, list) else 1
-    return run.top1 is None, not run.swept, -count, str(run.path)
+    return not run.finished, not run.swept, -len(run.finished), str(run.path)
 
 
 def _order(run: Run):
     tasks = list(data.TASKS)
     names = ["full", "linear", "partial-1", "mlp-3", "sidetune", "bias", "adapter"]
     names += ["vpt-shallow", "vpt-deep", *methods.METHODS]
-    position = names.index(run.method) if run.method in names else len(names)
+    matches = (
+        run.method == name or run.method.startswith(f"{name}-") for name in names
+    )
+    position = next((k for k, match in enumerate(matches) if match), len(names))
     task = tasks.index(run.task) if run.task in tasks else len(tasks)
     variant = run.result["sweep"]["variant_position"] if run.variant else 0
     return run.backbone, position, run.method, variant, run.variant, task, run.task

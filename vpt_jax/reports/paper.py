@@ -1,4 +1,4 @@
-"""What was published: `data/paper_results.csv` and `data/paper_ratios.csv`.
+"""What was published: `data/paper_results.csv`, `paper_ratios.csv`, `paper_tests.csv`.
 
 Figures of Jia, Tang et al. (ECCV 2022, arXiv 2203.12119). The column `source` names
 where each was read, several where they agree:
@@ -13,6 +13,7 @@ where each was read, several where they agree:
 """
 
 import csv
+import dataclasses
 import functools
 import importlib.resources
 
@@ -32,11 +33,11 @@ GROUPS = {"natural": "VTAB-Natural", "specialized": "VTAB-Specialized"} | {
     "structured": "VTAB-Structured",
     "fgvc": "FGVC",
 }
-GROUP_TASKS = 24  # of the table that `paper_ratios.csv` belongs to
+METRIC = "top1"  # of every published figure
 
 
 @functools.cache
-def _table() -> dict[tuple[str, str, str], tuple[float, str]]:
+def _table() -> dict[tuple[str | None, str, str], tuple[float, str]]:
     return {
         (
             r["backbone"],
@@ -50,21 +51,21 @@ def _table() -> dict[tuple[str, str, str], tuple[float, str]]:
     }
 
 
-def top1(backbone: str, method: str, place: str) -> float | None:
-    """The published top-1 [%], None where there is none.
+def score(backbone: str, method: str, place: str, metric: str) -> float | None:
+    """The published score, None where there is none.
 
     Args:
         backbone: Our name of it.
         method: Such as 'vpt-deep' or 'mlp-3'.
         place: A task, or a group for its mean.
+        metric: Of the score that stands beside it.
     """
-    row = BACKBONES.get(backbone)
-    found = _table().get((row, method, GROUPS.get(place, place)))
-    return None if found is None else found[0]
+    key = (BACKBONES.get(backbone), method, GROUPS.get(place, place))
+    return _table().get(key, (None, ""))[0] if metric == METRIC else None
 
 
 def source(backbone: str, method: str, place: str) -> str:
-    """Where `top1` was read."""
+    """Where `score` was read."""
     key = (BACKBONES.get(backbone), method, GROUPS.get(place, place))
     return _table().get(key, (None, ""))[1]
 
@@ -80,6 +81,31 @@ def ratios(backbone: str) -> dict[str, float]:
     }
 
 
+@dataclasses.dataclass(frozen=True)
+class Tests:
+    """The paper's table 10 and figure 16: a method against another on VTAB-1k.
+
+    Attributes:
+        wilcoxon: p value over the 19 tasks, one-sided: that the method is not better.
+        welch: Tasks where it is better by Welch's t-test over seeds, such as
+            '11 of 19'; '' where only the sum over all methods was published.
+    """
+
+    wilcoxon: float
+    welch: str
+
+
+@functools.cache
+def tests(backbone: str, method: str, other: str, metric: str) -> Tests | None:
+    """What was published of a pair of methods, of scores of this metric."""
+    row = BACKBONES.get(backbone)
+    for r in _read("paper_tests.csv"):
+        found = r["backbone"], r["method"], r["other"], METRIC
+        if found == (row, method, other, metric):
+            return Tests(float(r["wilcoxon_one_sided_p"]), r["welch"])
+    return None
+
+
 def methods(backbone: str) -> list[str]:
     """Methods with published figures on a backbone, in the paper's order."""
     row = BACKBONES.get(backbone)
@@ -88,5 +114,4 @@ def methods(backbone: str) -> list[str]:
 
 def _read(name: str) -> list[dict]:
     path = importlib.resources.files("vpt_jax.reports") / "data" / name
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))

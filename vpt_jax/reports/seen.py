@@ -4,14 +4,14 @@ t-SNE of the features before the head is the paper's figure 9 (there the CLS tok
 the attention of prompts shows which patches they read in the last block.
 """
 
-import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
-from matplotlib import pyplot as plt
+from matplotlib import colormaps
 from sklearn.manifold import TSNE
 
 from vpt_jax import data
@@ -20,8 +20,9 @@ from vpt_jax.data.examples import Examples
 from vpt_jax.errors import UserError
 from vpt_jax.model import Context, Model
 from vpt_jax.progress import say
+from vpt_jax.reports import result, style
 from vpt_jax.reports.collect import Run
-from vpt_jax.reports.figures import Figure, file_name, save, subplots
+from vpt_jax.reports.style import Canvas, Figure
 from vpt_jax.serving.classifier import Classifier
 from vpt_jax.serving.load import load
 from vpt_jax.training import inputs
@@ -30,7 +31,7 @@ IMAGES = 4  # of the figure of attention
 PROMPTS = 3  # that are shown one by one
 
 
-def draw_all(runs: list[Run], folder: pathlib.Path, num_images: int) -> list[Figure]:
+def draw_all(runs: list[Run], num_images: int) -> list[Figure]:
     """Both figures of every run that is still there to be loaded."""
     drawn = []
     for run in runs:
@@ -39,18 +40,16 @@ def draw_all(runs: list[Run], folder: pathlib.Path, num_images: int) -> list[Fig
         except UserError as error:
             say(f"no features of {run.path}: {error}")
             continue
-        parts = (run.backbone, run.method, run.variant, run.task)
-        name = "_".join(map(file_name, parts))
-        who = f"{run.method} {run.variant}".strip() + f" on {run.task}"
-        figure = Figure(f"t-SNE of test features, {who}", folder / f"tsne_{name}.png")
-        tsne(features(tuned, examples), examples.labels, figure.title, figure.path)
-        drawn.append(figure)
+        name = style.file_name(run.backbone, run.method, run.variant, run.task)
+        name = result.place(name, run.metric)
+        title = f"t-SNE of test features, {run.who}"
+        figure = tsne(features(tuned, examples), examples.labels)
+        drawn.append(style.finish(f"tsne_{name}", title, figure))
         found = prompt_attention(tuned, examples)
         if found is not None:
-            title = f"Attention in the last block, {who}"
-            figure = Figure(title, folder / f"attention_{name}.png")
-            attention_maps(tuned, examples, found, title, figure.path)
-            drawn.append(figure)
+            title = f"Attention in the last block, {run.who}"
+            figure = attention_maps(tuned, examples, found)
+            drawn.append(style.finish(f"attention_{name}", title, figure))
     return drawn
 
 
@@ -89,10 +88,13 @@ def prompt_attention(
     return attention_of_prompts(model, images)
 
 
-def attention_of_prompts(model: Model, images: Float[Array, "B h w 3"]):
+def attention_of_prompts(
+    model: Model, images: Float[Array, "B h w 3"]
+) -> Float[Array, "B Q N"] | None:
     """See `prompt_attention`."""
-    blocks = model.backbone.blocks
-    attention = getattr(blocks[-1], "attn", None)
+    backbone: Any = model.backbone  # of those families that have such attention
+    blocks = backbone.blocks
+    attention: Any = getattr(blocks[-1], "attn", None)
     if not hasattr(attention, "query"):
         return None
     plain = model.prefix(images, 1)
@@ -101,7 +103,7 @@ def attention_of_prompts(model: Model, images: Float[Array, "B h w 3"]):
     for edit in model.edits.values():
         tokens = edit.before_block(len(blocks) - 1, tokens, context)
     added = tokens.shape[1] - plain.shape[1]
-    first = model.backbone.num_prefix
+    first = backbone.num_prefix
     if added <= 0 or first < 1:
         return None
     x = blocks[-1].norm1(tokens)
@@ -117,22 +119,18 @@ def attention_of_prompts(model: Model, images: Float[Array, "B h w 3"]):
     return rows[:, :, first + added :]
 
 
-def tsne(
-    vectors: Float[np.ndarray, "n D"],
-    labels: np.ndarray,
-    title: str,
-    path: pathlib.Path,
-) -> None:
+def tsne(vectors: Float[np.ndarray, "n D"], labels: np.ndarray) -> Canvas:
     """The features in two dimensions, coloured by class."""
     perplexity = min(30, max(2, len(vectors) // 4))
     flat = TSNE(perplexity=perplexity, random_state=0).fit_transform(vectors)
     classes = np.unique(labels)
-    few = len(classes) <= 10
-    colours = plt.get_cmap("tab10" if few else "nipy_spectral")
-    figure, axis = subplots(figsize=(6.4, 5.2))
+    few = len(classes) <= len(style.COLOURS)
+    shades = colormaps["viridis"]
+    figure = style.canvas(6.4, 5.2)
+    axis = figure.subplots()
     for k, label in enumerate(classes):
         own = flat[labels == label]
-        colour = colours(k if few else k / len(classes))
+        colour = style.colour(k) if few else shades(k / len(classes))
         axis.scatter(*own.T, s=12, color=colour, label=str(label), linewidths=0)
     if few:
         axis.legend(
@@ -141,29 +139,21 @@ def tsne(
     axis.set_xticks([])
     axis.set_yticks([])
     axis.set_xlabel(f"{len(vectors)} test images, {len(classes)} classes")
-    save(figure, title, path)
+    return figure
 
 
 def attention_maps(
-    tuned: Classifier,
-    examples: Examples,
-    weights: Float[Array, "B Q N"],
-    title: str,
-    path: pathlib.Path,
-) -> None:
+    tuned: Classifier, examples: Examples, weights: Float[Array, "B Q N"]
+) -> Canvas:
     """A row per image: it, and where CLS, all prompts and single ones look."""
-    weights = np.asarray(weights)
-    side = int(weights.shape[-1] ** 0.5)
-    prompts = weights[:, 1:]
+    cls, prompts = np.asarray(weights[:, 0]), np.asarray(weights[:, 1:])
+    side = int(prompts.shape[-1] ** 0.5)
     count = min(PROMPTS, prompts.shape[1])
-    columns = {"CLS": weights[:, 0], "mean of prompts": prompts.mean(1)}
+    columns = {"CLS": cls, "mean of prompts": prompts.mean(1)}
     columns |= {f"prompt {k + 1}": prompts[:, k] for k in range(count)}
-    rows = min(len(weights), len(examples))
-    figure, axes = subplots(
-        *(rows, 1 + len(columns)),
-        figsize=(1.75 * (1 + len(columns)), 1.75 * rows + 0.8),
-        squeeze=False,
-    )
+    rows = min(len(cls), len(examples))
+    figure = style.canvas(1.75 * (1 + len(columns)), 1.75 * rows + 0.8)
+    axes = figure.subplots(rows, 1 + len(columns), squeeze=False)
     size = tuned.network.image_size
     for row in range(rows):
         image = preprocess.resize_host(examples.images[row], size) / 255
@@ -178,7 +168,7 @@ def attention_maps(
         axes[0, column].set_title(name, fontsize=9)
     for axis in axes.flat:
         axis.axis("off")
-    save(figure, title, path)
+    return figure
 
 
 def _load(run: Run, num_images: int):

@@ -3,51 +3,45 @@
 import pathlib
 
 from vpt_jax.progress import table
+from vpt_jax.reports.result import Result, digits, name, with_unit
 
 
 def show(result: dict) -> None:
     """Print what a user wants to know of a finished run, and where to find the rest."""
-    top1 = result["test_top1"]
-    std = result["test_top1_std"]
-    top1 = "-" if top1 is None else f"{top1:.2f} %"
-    seeds = result["test_top1_per_seed"]
-    each = ", ".join("failed" if x is None else f"{x:.2f}" for x in seeds)
+    run = Result(result)
     rows = [
         ("status", result["status"]),
-        ("test top-1", top1 + (f" +- {std:.2f} ({each})" if std is not None else "")),
+        *scores(run),
         ("tuned parameters", f"{result['trainable_params']:,}"),
         ("of the whole model", f"{result['tuned_percent']:.2f} %"),
         ("tuned artefact", f"{result['tuned_bytes']:,} bytes"),
         ("training", f"{result['train_seconds']:.1f} s"),
         ("compilation", f"{result['compile_seconds']:.1f} s"),
     ]
-    if result["val_top1"] is not None:
-        rows.insert(2, ("validation top-1", f"{result['val_top1']:.2f} %"))
-    if result["test_auc"] is not None:
+    if result.get("test_auc") is not None:
         rows.insert(2, ("test AUC", f"{result['test_auc']:.2f} %"))
-    title = f"{result['method']} on {result['task']}, {result['backbone']}"
-    table(rows, title)
+    if run.validation is not None:
+        text = with_unit(run.metric, run.validation)
+        rows.insert(2, (f"validation {name(run.metric)}", text))
+    table(rows, f"{result['method']} on {run.task}, {run.backbone}")
     workdir = pathlib.Path(result["workdir"])
-    for name in ("result.json", "export", "figures/learning_curve.png"):
-        print(workdir / name)
+    for file in ("result.json", "export", "figures/learning_curve.png"):
+        print(workdir / file)
 
 
 def show_sweep(result: dict) -> None:
     """Print the winner of a sweep and its scores."""
-    chosen, top1 = result["sweep"], result["test_top1"]
-    test = "-" if top1 is None else f"{top1:.2f} %"
-    if result["test_top1_std"] is not None:
-        each = (
-            "failed" if x is None else f"{x:.2f}" for x in result["test_top1_per_seed"]
-        )
-        test += f" +- {result['test_top1_std']:.2f} ({', '.join(each)})"
+    run, chosen = Result(result), result["sweep"]
     tied = f", {chosen['ties']} points tied" if chosen["ties"] > 1 else ""
     failed = f", {chosen['failed']} failed" if chosen["failed"] else ""
     label = f"{chosen['label']}, " if chosen["label"] else ""
     rows = [
         ("status", result["status"]),
-        ("test top-1", test),
-        ("validation top-1", f"{chosen['val_top1']:.2f} %{tied}"),
+        *scores(run),
+        (
+            f"validation {name(run.metric)}",
+            with_unit(run.metric, run.validation) + tied,
+        ),
         (
             "winner",
             f"{label}base lr {chosen['base_lr']:g} (lr {chosen['lr']:g}), weight decay "
@@ -57,5 +51,23 @@ def show_sweep(result: dict) -> None:
         ("training of the grid", f"{chosen['grid_seconds']:.1f} s"),
         ("tuned parameters", f"{result['trainable_params']:,}"),
     ]
-    table(rows, f"{result['method']} on {result['task']}, {result['backbone']}")
+    table(rows, f"{result['method']} on {run.task}, {run.backbone}")
     print(pathlib.Path(result["workdir"]) / "result.json")
+
+
+def scores(run: Result) -> list[tuple[str, str]]:
+    """The test score, with that of every seed, and which seeds failed."""
+    text = with_unit(run.metric, run.score)
+    if run.std is not None:
+        text += f" +- {run.std:.{digits(run.metric)}f}"
+    if len(run.seeds) > 1:
+        each = ", ".join(
+            "failed" if score is None else f"{score:.{digits(run.metric)}f}"
+            for score in run.scores
+        )
+        text += f" ({each})"
+    rows = [(f"test {name(run.metric)}", text)]
+    if run.failed:
+        who = ", ".join(map(str, run.failed))
+        rows.append(("seeds", f"{run.count} finished; failed: {who}"))
+    return rows

@@ -75,6 +75,7 @@ def described(experiment: Experiment, setup: Setup) -> dict:
         "precision": experiment.network.backbone.precision,
         "normalization": content["data"]["preset"],
         "metric": setup.network.objective.METRIC,
+        "higher_is_better": setup.network.objective.HIGHER_IS_BETTER,
     }
 
 

@@ -1,0 +1,131 @@
+"""The folder of a report: what a report wrote there is all that a report replaces.
+
+files.json lists the files of the last report. They appear whole, those that are not
+written again are removed, and nothing else in the folder is touched.
+"""
+
+import fcntl
+import json
+import os
+import pathlib
+import re
+from collections.abc import Iterable
+
+from vpt_jax.errors import UserError
+from vpt_jax.runs.files import write_json
+
+_MANIFEST, _LOCK = "files.json", ".lock"
+_WRITER = "vpt_jax --mode report"
+_FILE = re.compile(
+    r"report\.(md|html)|tables/[^/]+\.(csv|tex)|figures/[^/]+\.png", re.DOTALL
+)
+
+
+def is_report(folder: pathlib.Path) -> bool:
+    """Whether the folder holds a report that says so."""
+    return _listed(folder) is not None
+
+
+def owned(folder: pathlib.Path) -> set[str]:
+    """The files there that a report wrote, relative to the folder.
+
+    Raises:
+        UserError: The folder holds something else than a report.
+    """
+    if not folder.exists():
+        return set()
+    listed = _listed(folder)
+    if listed is not None:
+        return listed
+    # Without a manifest: of an earlier version, where no file is of another kind.
+    found = _files(folder) if folder.is_dir() else {folder.name}
+    foreign = sorted(name for name in found if not _FILE.fullmatch(name))
+    if foreign:
+        raise UserError(
+            f"{folder} is where the report goes, but it holds {foreign[0]!r}, which no "
+            "report wrote; rename that folder, or give the runs another --workdir"
+        )
+    return found
+
+
+def replace(folder: pathlib.Path, files: dict[str, bytes]) -> None:
+    """Write the files of a report, and remove those of the last one it has not.
+
+    Several processes may do so at once: one after the other.
+
+    Args:
+        folder: Of the report.
+        files: Content by name relative to the folder.
+
+    Raises:
+        UserError: The folder cannot be written, or a file is there that no report
+            wrote.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / _LOCK, "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _replace(folder, files)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error}") from error
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+    """Write whole or not at all; makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def _replace(folder: pathlib.Path, files: dict[str, bytes]) -> None:
+    before = owned(folder)
+    for name in sorted(files.keys() - before):
+        if os.path.lexists(folder / name):
+            raise UserError(
+                f"{folder / name} would be overwritten, but no report wrote it; move it"
+            )
+    _declare(folder, before | files.keys())  # first: a kill leaves nothing unlisted
+    for name, content in files.items():
+        write_bytes(folder / name, content)
+    for name in before - files.keys():
+        (folder / name).unlink(missing_ok=True)
+    for part in (folder / "tables", folder / "figures"):
+        if part.is_dir() and not any(part.iterdir()):
+            part.rmdir()
+    _declare(folder, files.keys())
+
+
+def _declare(folder: pathlib.Path, names: Iterable[str]) -> None:
+    content = {"written_by": _WRITER, "files": sorted(names)}
+    write_json(folder / _MANIFEST, content)
+
+
+def _listed(folder: pathlib.Path) -> set[str] | None:
+    """What the manifest lists; None without a manifest of a report.
+
+    Raises:
+        UserError: It lists what is no file of this folder.
+    """
+    try:
+        content = json.loads((folder / _MANIFEST).read_text())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or content.get("written_by") != _WRITER:
+        return None
+    names = content.get("files", [])
+    for name in names:
+        if not (isinstance(name, str) and _FILE.fullmatch(name)):
+            raise UserError(f"{folder / _MANIFEST} lists {name!r}, no file of a report")
+    return set(names)
+
+
+def _files(folder: pathlib.Path) -> set[str]:
+    """All below it but directories, the lock and what a killed write left."""
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if (path.is_symlink() or not path.is_dir())
+        and path.name != _LOCK
+        and path.suffix != ".tmp"
+    }
