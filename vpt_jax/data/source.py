@@ -14,11 +14,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Int, Int32
-from PIL import Image as PillowImage
 
 from vpt_jax.data.examples import Examples, Image
 from vpt_jax.data.images import read_image
-from vpt_jax.errors import UserError
 
 THREADS, AHEAD = 16, 64  # that read; images that wait to be used
 FINGERPRINTED = 1000
@@ -104,7 +102,7 @@ class Files:
 
     def read(self, indices) -> list[Image]:
         """See `Source`; UserError names the file that cannot be decoded."""
-        return [_decode(self.paths[index]) for index in indices]
+        return [read_image(self.paths[index]) for index in indices]
 
     def select(self, indices) -> "Files":
         """See `Source`."""
@@ -154,13 +152,3 @@ class Joined:
         if not first:
             return self.second.select(second)
         return Joined(self.first.select(first), self.second.select(second))
-
-
-def _decode(path: pathlib.Path) -> Image:
-    try:
-        return read_image(path)
-    except (OSError, SyntaxError, ValueError, PillowImage.DecompressionBombError) as e:
-        # SyntaxError is what Pillow raises for some damaged PNG files
-        raise UserError(
-            f"{path}: cannot be read as an image ({e}); replace or remove it"
-        ) from e
