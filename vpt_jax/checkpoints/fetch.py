@@ -39,9 +39,14 @@ def fetch(source: str, sha256: str | None = None) -> pathlib.Path:
     Raises:
         UserError: the file is missing, cannot be downloaded or has another hash.
     """
-    if "://" not in source:
+    if is_local(source):
         return _local(source, sha256)
     return _download(source, _web_address(source), sha256)
+
+
+def is_local(source: str) -> bool:
+    """Whether `fetch` takes it for a path and asks no other machine."""
+    return "://" not in source
 
 
 def sha256_of(path: str | os.PathLike) -> str:
@@ -122,6 +127,14 @@ def _download(source: str, url: str, sha256: str | None) -> pathlib.Path:
     if is_new:
         print(f"Downloading {url} to {target}", file=sys.stderr)
     opened: list[requests.Response] = []
+
+    def answered(response: requests.Response, **_) -> None:
+        opened.append(response)
+        if response.is_redirect:  # refused where `url` itself would be
+            _web_address(
+                urllib.parse.urljoin(response.url, response.headers["location"])
+            )
+
     try:
         pooch.retrieve(
             url,
@@ -131,9 +144,11 @@ def _download(source: str, url: str, sha256: str | None) -> pathlib.Path:
             downloader=pooch.HTTPDownloader(
                 progressbar=sys.stderr.isatty(),
                 chunk_size=CHUNK_BYTES,
-                hooks={"response": lambda response, **_: opened.append(response)},
+                hooks={"response": answered},
             ),
         )
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         raise UserError(f"cannot download {source}: {_reason(error)}") from error
     finally:
