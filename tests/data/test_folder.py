@@ -344,6 +344,8 @@ def test_fine_grained_sets_from_tfds(name, tmp_path):
 def test_nabirds_comes_from_the_authors_only(tmp_path):
     with pytest.raises(UserError, match="TFDS does not have it, .*nabirds; put the"):
         data.get_task("nabirds").load("train", str(tmp_path))
+    with pytest.raises(UserError, match="TFDS does not have it, .*nabirds; put the"):
+        data.get_task("nabirds").class_names(str(tmp_path))
 
 
 def test_nabirds_trains_on_the_authors_files(tmp_path):

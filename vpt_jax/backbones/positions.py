@@ -11,7 +11,7 @@ def linear(grid: np.ndarray, new: int) -> np.ndarray:
     `scipy.ndimage.zoom` with order 1.
     """
     factor = new / grid.shape[0]
-    return ndimage.zoom(grid, (factor, factor, 1), order=1)
+    return np.asarray(ndimage.zoom(grid, (factor, factor, 1), order=1))
 
 
 def cubic(grid: np.ndarray, new: int) -> np.ndarray:

@@ -97,7 +97,7 @@ def load(
     return Pretrained(config, graphdef, unflatten(shapes, arrays), source, sha256)
 
 
-def trusted(name: str, source: str | None) -> str | None:
+def trusted(name: str, source: object) -> str | None:
     """A checkpoint that a manifest names, if it may be opened without asking.
 
     Whoever wrote an export chose what its manifest says: an address in it would have
@@ -106,7 +106,7 @@ def trusted(name: str, source: str | None) -> str | None:
     Args:
         name: The backbone that the manifest names.
         source: What it names as its checkpoint: a local path, 'random', the zoo's
-            address of this backbone, or None for that.
+            address of this backbone, or None for that; anything else is refused.
 
     Returns:
         `source`.

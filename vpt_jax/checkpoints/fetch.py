@@ -135,17 +135,19 @@ def _download(source: str, url: str, sha256: str | None) -> pathlib.Path:
                 urllib.parse.urljoin(response.url, response.headers["location"])
             )
 
+    downloader = pooch.HTTPDownloader(
+        progressbar=sys.stderr.isatty(),
+        chunk_size=CHUNK_BYTES,
+        hooks={"response": answered},
+    )
     try:
         pooch.retrieve(
             url,
             known_hash=f"sha256:{sha256}" if sha256 else None,
             fname=target.name,
             path=target.parent,
-            downloader=pooch.HTTPDownloader(
-                progressbar=sys.stderr.isatty(),
-                chunk_size=CHUNK_BYTES,
-                hooks={"response": answered},
-            ),
+            # pooch's protocol names the arguments of its own class otherwise
+            downloader=downloader,  # pyright: ignore[reportArgumentType]
         )
     except UserError:
         raise
@@ -168,7 +170,7 @@ def _cache_name(url: str) -> str:
 def _reason(error: Exception) -> str:
     """One line: what went wrong and what to do about it."""
     detail = " ".join(str(error).split())
-    if isinstance(error, requests.HTTPError):
+    if isinstance(error, requests.HTTPError) and error.response is not None:
         answer = f"{error.response.status_code} {error.response.reason}"
         return f"the server answered {answer}; check the address, or {BY_HAND}"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):

@@ -208,7 +208,7 @@ def _torch(path: pathlib.Path) -> Iterator[File]:
     problem = lacking(str(path))
     if problem:
         raise UserError(f"checkpoint {path} {problem}")
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]  (optional)
 
     mapped = zipfile.is_zipfile(path)  # files of torch < 1.6 are none: no mapping
     if mapped:

@@ -68,11 +68,12 @@ class Format:
         """Where the parameter at `path` comes from."""
         entry, leaf = self._entry(path), ""
         if entry is None:
-            entry, leaf = self._entry(path[:-1]), path[-1]
+            entry, leaf = self._entry(path[:-1]), str(path[-1])
             assert entry is not None, f"{self.name} does not name {path_name(path)}"
             torch = self.layout == "torch"
             leaf = f".{_TORCH_LEAVES[leaf]}" if torch else f"/{leaf}"
         found = _PARTS.fullmatch(entry)
+        assert found is not None, entry
         return Source(
             found["key"] + leaf,
             int(found["part"] or 0),
@@ -149,6 +150,7 @@ def _check_size(file: File, config, chosen: Format) -> None:
 
 def _measured(file: File, chosen: Format) -> dict:
     prefix = chosen.prefix(file.keys)
+    assert prefix is not None, "a file is recognised before it is read"
 
     def shape(*path) -> tuple[int, ...] | None:
         source = chosen.source(path)
@@ -207,6 +209,7 @@ def read(
         UserError: All that is missing, unexpected or misshaped.
     """
     prefix = chosen.prefix(file.keys)
+    assert prefix is not None, "a file is recognised before it is read"
     sources = {path: chosen.source(path) for path in shapes}
     keys = {source.key for source in sources.values()}
     needed = {source.key for source in sources.values() if not source.fresh}
@@ -354,7 +357,7 @@ def vit_size(shape) -> dict:
     return {"width": kernel[-1], "depth": depth, "patch": kernel[0]}
 
 
-def staged_depths(shape, *rest: str) -> tuple[int, ...]:
+def staged_depths(shape, *rest: str | int) -> tuple[int, ...]:
     """Blocks per stage, where `rest` leads to an array that every block has."""
     depths = []
     while shape("stages", len(depths), "blocks", 0, *rest):

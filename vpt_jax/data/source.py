@@ -9,42 +9,18 @@ pickle, for worker processes, and may be read from several threads.
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Int, Int32
+from jaxtyping import Int32
 
-from vpt_jax.data.examples import Examples, Image
+from vpt_jax.data.examples import Examples, Image, Indices, Source
 from vpt_jax.data.images import read_image
 
 THREADS, AHEAD = 16, 64  # that read; images that wait to be used
 FINGERPRINTED = 1000
 T = TypeVar("T")
-
-
-class Source(Protocol):
-    """Labelled images in a fixed order.
-
-    `labels` may have to look at every record (without decoding its image); `select`
-    first where only some are needed.
-    """
-
-    @property
-    def labels(self) -> Int32[np.ndarray, " n"]: ...
-
-    @property
-    def ids(self) -> tuple[str, ...]: ...
-
-    def __len__(self) -> int: ...
-
-    def read(self, indices: Sequence[int] | Int[np.ndarray, " k"]) -> list[Image]:
-        """Decodes the images of these numbers, in their order."""
-        ...
-
-    def select(self, indices: Sequence[int] | Int[np.ndarray, " k"]) -> "Source":
-        """The source of these examples only, in their order; reads nothing."""
-        ...
 
 
 def ahead(function: Callable[[int], T], start: int, stop: int) -> Iterator[T]:
@@ -90,7 +66,7 @@ def fingerprint(source: Source) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Files:
+class Files(Source):
     """One image file per example."""
 
     paths: tuple[pathlib.Path, ...]
@@ -100,11 +76,11 @@ class Files:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def read(self, indices) -> list[Image]:
+    def read(self, indices: Indices) -> list[Image]:
         """See `Source`; UserError names the file that cannot be decoded."""
         return [read_image(self.paths[index]) for index in indices]
 
-    def select(self, indices) -> "Files":
+    def select(self, indices: Indices) -> "Files":
         """See `Source`."""
         return Files(
             tuple(self.paths[index] for index in indices),
@@ -114,7 +90,7 @@ class Files:
 
 
 @dataclasses.dataclass(frozen=True)
-class Joined:
+class Joined(Source):
     """The examples of one source, then those of another."""
 
     first: Source
@@ -131,7 +107,7 @@ class Joined:
     def __len__(self) -> int:
         return len(self.first) + len(self.second)
 
-    def read(self, indices) -> list[Image]:
+    def read(self, indices: Indices) -> list[Image]:
         """See `Source`."""
         border = len(self.first)
         pairs = (
@@ -140,7 +116,7 @@ class Joined:
         )
         return [image for source, index in pairs for image in source.read([index])]
 
-    def select(self, indices) -> Source:
+    def select(self, indices: Indices) -> Source:
         """See `Source`; the chosen ones of the first source must come first."""
         border = len(self.first)
         first = [index for index in indices if index < border]
