@@ -82,6 +82,9 @@ def test_a_truncated_tfrecord_file_is_not_trusted(tmp_path):
     target.write_bytes(whole[:-10])
     refused("holds 3 whole records, but its metadata say 4", "dtd", tmp_path)
     assert prepare.status("dtd", str(tmp_path)).state == "convert"
+    for length in (2**33, 2**62, 2**64 - 1):  # none of this may be allocated
+        target.write_bytes(length.to_bytes(8, "little") + whole[8:])
+        refused("holds 0 whole records, but its metadata say 4", "dtd", tmp_path)
     target.write_bytes(whole)  # what the first attempt left does not disturb the next
     assert prepare.prepare("dtd", str(tmp_path)) == "converted"
     assert len(data.get_task("dtd").load("test", str(tmp_path))) == 4

@@ -97,12 +97,28 @@ def test_moco_positions_are_fixed_sines():
     model = backbones.FAMILIES[MoCoConfig](FAMILIES["moco"][0], rngs=nnx.Rngs(0))
     found = model.pos_embed[...][0]
     assert not found[0].any()
-    # Second patch of the first row: column 1, row 0; wavelengths 2 pi and 200 pi.
-    wanted = [np.sin(1), np.sin(0.01), np.cos(1), np.cos(0.01), 0, 0, 1, 1]
+    # Second patch of the first row: row 0, column 1; wavelengths 2 pi and 200 pi.
+    wanted = [0, 0, 1, 1, np.sin(1), np.sin(0.01), np.cos(1), np.cos(0.01)]
     np.testing.assert_allclose(found[2], wanted, atol=1e-6)
     np.testing.assert_allclose(found[3], [*wanted[4:], *wanted[:4]], atol=1e-6)
     grid = positions.sincos(2, 8)
     np.testing.assert_array_equal(MoCoConfig.resize(grid, 3), positions.sincos(3, 8))
+
+
+def test_sincos_is_the_release_s_token_by_token():
+    """`vits.py:53-68` of facebookresearch/moco-v3 at 3 x 3 patches and 8 channels.
+
+    Its `meshgrid` of two axes is indexed 'ij' (PyTorch: "grids[0] varies with the
+    first"), so what the file calls the width's angle is that of the token's row.
+    """
+    found = positions.sincos(3, 8).reshape(9, 8)
+    for token in range(9):
+        row, column = divmod(token, 3)
+        for half, place in enumerate((row, column)):
+            for k, omega in enumerate((1.0, 10000.0 ** (-1 / 2))):
+                sine, cosine = found[token, [4 * half + k, 4 * half + 2 + k]]
+                assert sine == pytest.approx(np.sin(place * omega), abs=1e-6)
+                assert cosine == pytest.approx(np.cos(place * omega), abs=1e-6)
 
 
 def test_registers_have_no_position_and_layer_scale_multiplies():

@@ -27,6 +27,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if body is None:
             self.send_error(404)
             return
+        if isinstance(body, str):
+            self.send_response(302)
+            self.send_header("Location", body)
+            self.end_headers()
+            return
         missing = 100 if "truncated" in self.path else 0
         self.send_response(200)
         self.send_header("Content-Length", str(len(body) + missing))
@@ -122,6 +127,17 @@ def test_missing_on_the_server(server, cache):
 def test_truncated_transfer_keeps_nothing(server, cache, sha256):
     assert "broke off" in error_of(f"{server.address}/truncated.npz", sha256)
     assert files_in(cache) == []
+
+
+def test_a_redirection_is_held_to_the_same_rules(server, cache):
+    """The address 0.0.0.0 reaches this machine, but is not known to be its own."""
+    port = server.server_port
+    server.files["/here.npz"] = "/model.npz"
+    assert fetch(f"{server.address}/here.npz").read_bytes() == CONTENT
+    server.files["/there.npz"] = f"http://0.0.0.0:{port}/model.npz"
+    message = error_of(f"{server.address}/there.npz")
+    assert f"'http://0.0.0.0:{port}/model.npz' is not encrypted" in message
+    assert len(files_in(cache)) == 1
 
 
 def test_no_connection(cache):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.machinery
+import importlib.metadata
 import json
 import struct
 import sys
@@ -274,6 +275,15 @@ def test_all_that_does_not_fit_is_listed(vit, tmp_path):
     assert "blocks.1.mlp.fc1.bias holds int32" in message
 
 
+def test_rows_that_cannot_be_parted_do_not_fit(vit, tmp_path):
+    """Query, key and value are thirds; no row may be left over."""
+    arrays, _, config = vit
+    arrays["blocks.0.attn.qkv.weight"] = np.ones((25, 8), np.float32)
+    wanted = r"blocks.0.attn.qkv.weight has shape \(25, 8\)"
+    with pytest.raises(UserError, match=wanted):
+        load(saved(arrays, tmp_path), config)
+
+
 def test_another_family_is_named(vit, tmp_path, monkeypatch):
     arrays, _, config = vit
     monkeypatch.setitem(backbones.CONFIGS, "small", config)
@@ -325,6 +335,14 @@ class Tensor:
     def is_floating_point(self):
         return self.array.dtype.kind == "f"
 
+    @property
+    def shape(self):
+        return self.array.shape
+
+    @property
+    def dtype(self):
+        return f"torch.{self.array.dtype}"
+
     def numpy(self):
         return self.array
 
@@ -349,6 +367,7 @@ def test_pytorch_files_are_read_as_weights_only(
     torch.load, torch.Tensor = fake, Tensor
     torch.__spec__ = importlib.machinery.ModuleSpec("torch", None)
     monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.6.0")
     found = load(path, config)
     assert all(np.array_equal(found[leaf], leaves[leaf]) for leaf in leaves)
     assert asked == {

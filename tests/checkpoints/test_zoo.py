@@ -104,6 +104,12 @@ def test_file_is_of_the_named_size(name):
     assert folder == expected
 
 
+@pytest.mark.parametrize("name", ["mocov3_s16", "mocov3_b16"])
+def test_moco_is_resized_as_its_release_does(name):
+    """`main_lincls.py:290-291`: Resize(256) as torchvision has it, CenterCrop(224)."""
+    assert (lookup(name).resize, lookup(name).image_size) == ("bilinear 256", 224)
+
+
 def test_rows_of_the_paper():
     rows = {name: entry.paper_row for name, entry in ZOO.items() if entry.paper_row}
     assert rows == {

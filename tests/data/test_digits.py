@@ -105,7 +105,7 @@ def test_images_become_one_array_only_if_sizes_agree():
     assert part.uniform_size and part.ids == ("d",) and part.labels.tolist() == [1]
     assert part.read([0])[0].shape == (3, 2, 3)
     with pytest.raises(ValueError, match="1 images, 2 labels"):
-        Examples.from_images([image(2, 2)], [0, 1], ["a"])
+        Examples([image(2, 2)], np.array([0, 1], np.int32), ("a",))
 
 
 def test_fingerprint_sees_every_part():

@@ -64,6 +64,33 @@ def test_splits_of_classes(splits):
     assert pickle.loads(pickle.dumps(trainval)).read([9])[0].shape == (4, 5, 3)
 
 
+def test_hidden_files_and_folders_are_left_out_and_told_once(splits, capsys):
+    """In the splits of the fixture: .git, and what is added here."""
+    save(splits / "train" / ".cache" / "0.png")
+    save(splits / "train" / "dog" / ".0.png")
+    (splits / "train" / "dog" / ".DS_Store").write_text("no image, hidden or not")
+    save(splits / "__MACOSX" / "train" / "cat" / "0.png")
+    for _ in range(2):
+        task = task_of(splits)
+        assert len(task.source("train", None)) == 8
+        assert len(task.source("test", None)) == 6
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == f"{splits}: skipped 4 hidden files and folders"
+
+
+def test_nothing_is_told_where_nothing_is_hidden(splits, capsys):
+    (splits / ".git").rmdir()
+    task_of(splits)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_deep_grey_image_is_not_white(splits):
+    deep = np.full((4, 4), 257 * 7, np.uint16)
+    Image.fromarray(deep).save(splits / "train" / "cat" / "0.png")
+    image = task_of(splits).load("train", None, limit=1).images[0]
+    assert image.tolist() == np.full((4, 4, 3), 7).tolist()
+
+
 def test_without_val_a_tenth_of_each_class(tmp_path):
     for name in ("a", "b"):
         for n in range(25):
@@ -317,6 +344,8 @@ def test_fine_grained_sets_from_tfds(name, tmp_path):
 def test_nabirds_comes_from_the_authors_only(tmp_path):
     with pytest.raises(UserError, match="TFDS does not have it, .*nabirds; put the"):
         data.get_task("nabirds").load("train", str(tmp_path))
+    with pytest.raises(UserError, match="TFDS does not have it, .*nabirds; put the"):
+        data.get_task("nabirds").class_names(str(tmp_path))
 
 
 def test_nabirds_trains_on_the_authors_files(tmp_path):

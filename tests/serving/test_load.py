@@ -131,3 +131,13 @@ def test_batches_are_powers_of_two(monkeypatch):
         assert sizes.pop() == size and not sizes
     with pytest.raises(ValueError, match="max_batch 6 must be a power of two"):
         Classifier(setup.network, trainable, stats, ("a",), {}, 6)
+
+
+def test_an_address_that_only_the_manifest_names_is_not_opened(copy):
+    """Whoever wrote the export would have this machine fetch what they like."""
+    path = copy / "export" / "seed_9" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["config"]["backbone"]["checkpoint"] = "https://example.org/any.npz"
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="names https://example.org/any.npz .*give"):
+        vpt_jax.load(copy, seed=9)

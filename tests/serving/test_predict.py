@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -96,6 +97,39 @@ def test_files_to_csv_and_json(model, photos, tmp_path, capsys):
     name, probability = by_path[paths[0]]
     assert name == model.classes[best.argmax()]
     assert probability == pytest.approx(best.max(), abs=1e-5)
+
+
+def test_hidden_files_and_folders_are_left_out_and_told(
+    model, photos, tmp_path, capsys
+):
+    """As in training; what is named itself is read."""
+    (photos / "broken.jpeg").unlink()
+    for name in (".hidden.png", "more/.c.png", ".cache/a.png", "__MACOSX/b.png"):
+        (photos / name).parent.mkdir(exist_ok=True)
+        shutil.copy(photos / "a.png", photos / name)
+    (photos / ".DS_Store").write_text("no image, hidden or not")
+    assert predict_files(model, [str(photos)], tmp_path / "a.csv") == (3, [])
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == f"{photos}: skipped 4 hidden files and folders"
+    named = [str(photos / ".hidden.png"), str(photos / ".cache")]
+    assert predict_files(model, named, tmp_path / "b.csv") == (2, [])
+    assert capsys.readouterr().err == ""
+
+
+def test_images_that_are_refused_are_skipped(model, photos, tmp_path, capsys):
+    (photos / "broken.jpeg").unlink()
+    Image.new("RGB", (8, 8)).save(photos / "script.jpg", "EPS")
+    Image.new("1", (9_500, 9_500)).save(photos / "bomb.png")
+    Image.new("1", (60_000, 1)).save(photos / "line.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        done, broken = predict_files(model, [str(photos)], tmp_path / "out.csv")
+    assert done == 3
+    assert [path.name for path in broken] == ["bomb.png", "line.png", "script.jpg"]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [
+        f"skipped {path}" for path in broken
+    ]
 
 
 def test_nothing_to_predict(model, photos, tmp_path):

@@ -153,7 +153,7 @@ def test_rows_of_a_process():
     assert parallel.own_rows(mesh, 4) == slice(0, 4)
 
 
-class Counted:
+class Counted(source.Source):
     """A large source that knows how many images were read of it."""
 
     labels = np.zeros(5000, np.int32)
@@ -171,6 +171,9 @@ class Counted:
         if 4999 in indices and self.count > 100:
             raise UserError("image 4999 cannot be read")
         return [np.full((8, 8, 3), index % 256, np.uint8) for index in indices]
+
+    def select(self, indices):
+        raise NotImplementedError
 
 
 def test_no_more_is_read_than_waits_to_be_used():

@@ -26,11 +26,13 @@ _POINTS = 72  # per stroke, and kept per glyph
 _MIN_SIZE, _MAX_NATIVE = 8, 16  # range of the coarse resolution, in pixels
 
 
-def _uniform(rng: np.random.Generator, low: float, high: float, *shape: int):
+def _uniform(
+    rng: np.random.Generator, low: float | int, high: float | int, *shape: int
+):
     return rng.random(shape, dtype=np.float32) * (high - low) + low
 
 
-def _normal(rng: np.random.Generator, scale: float, *shape: int):
+def _normal(rng: np.random.Generator, scale: float | int, *shape: int):
     return rng.standard_normal(shape, dtype=np.float32) * scale
 
 
@@ -167,7 +169,7 @@ def _glyph_classes() -> Glyphs:
     chosen: list[int] = []
     for i in np.flatnonzero(~crowded):
         if len(chosen) < NUM_GLYPHS and (looks[chosen] @ looks[i]).max(initial=0) < 0.8:
-            chosen.append(i)
+            chosen.append(int(i))
     assert len(chosen) == NUM_GLYPHS, len(chosen)
     return candidates.take(np.array(chosen))
 
@@ -189,11 +191,11 @@ def _distort(rng: np.random.Generator, path) -> Complex64[np.ndarray, "B P"]:
     path = _fit(path, np.ones(n, np.float32))
     for _ in range(2):
         angle, phase = _uniform(rng, 0, 2 * np.pi, 2, n, 1)
-        wave = (path * np.exp(1j * angle)).real * _uniform(rng, 1.5, 4, n, 1) + phase
+        wave = np.real(path * np.exp(1j * angle)) * _uniform(rng, 1.5, 4, n, 1) + phase
         push = _normal(rng, 0.06, n, 1) + 1j * _normal(rng, 0.06, n, 1)
         path = path + push * np.sin(wave)
-    x = path.real * np.exp(_normal(rng, 0.22, n, 1))
-    path = x + path.imag * (_normal(rng, 0.18, n, 1) + 1j)
+    x = np.real(path) * np.exp(_normal(rng, 0.22, n, 1))
+    path = x + np.imag(path) * (_normal(rng, 0.18, n, 1) + 1j)
     return path * np.exp(1j * _normal(rng, 0.13, n, 1))
 
 
@@ -209,7 +211,7 @@ def _draw_glyphs(rng: np.random.Generator, labels, size: int):
     # Half the glyphs are tall and fill the frame, as cropped scans do.
     cropped = rng.random(n) < 0.5
     narrow = np.where(cropped[:, None], _uniform(rng, 0.55, 1, n, 1), 1)
-    path = path.real * narrow + 1j * path.imag
+    path = np.real(path) * narrow + 1j * np.imag(path)
     extent = np.where(cropped, 1, _uniform(rng, 0.65, 0.95, n)) - pen[:, 0]
     room = (1 - extent - pen[:, 0] + 0.06)[:, None]
     shift = _uniform(rng, -1, 1, n, 1) + 1j * _uniform(rng, -1, 1, n, 1)
@@ -241,26 +243,27 @@ def _outline(vertices) -> Float32[np.ndarray, "A"]:
     a, b = (ends[edge.sum(0) - 1] for ends in (vertices, following))
     # The ray r meets the line a-b at distance cross(a, b) / cross(r, b - a).
     cross = np.conj(ray[:, 0]) * (b - a)
-    return ((np.conj(a) * b).imag / cross.imag).astype(np.float32)
+    return (np.imag(np.conj(a) * b) / np.imag(cross)).astype(np.float32)
 
 
 @cache
 def _outlines() -> Float32[np.ndarray, "O A"]:
     """Polygons, stars, ellipses, crosses, petals and other star-shaped outlines."""
     turn = np.exp(1j * (np.arange(120) * np.pi / 60 + 0.01))
+    x, y = np.real(turn), np.imag(turn)
     up = np.exp(-0.5j * np.pi)
     polygons = [up * np.exp(2j * np.pi * np.arange(n) / n) for n in range(3, 9)]
     stars = [
         up * np.exp(1j * np.pi * np.arange(2 * n) / n) * np.tile([1, 0.42], n)
         for n in (4, 5, 6)
     ]
-    ellipses = [turn, turn.real + 0.5j * turn.imag, 0.5 * turn.real + 1j * turn.imag]
+    ellipses = [turn, x + 0.5j * y, 0.5 * x + 1j * y]
     petals = [turn * (1 + 0.45 * np.cos(n * np.angle(turn / up))) for n in (3, 4, 5)]
     arm = np.array([1 + 0.33j, 0.33 + 0.33j, 0.33 + 1j])
     cross = np.concatenate([arm * 1j**k for k in range(4)])
-    heart = turn * (1.1 + turn.imag - 0.4 * np.abs(turn.real))
-    half = np.where(turn.imag > 0, turn.real, turn) + 0.35j
-    half = np.append(half[turn.imag <= 0], [1 + 0.35j, -1 + 0.35j])
+    heart = turn * (1.1 + y - 0.4 * np.abs(x))
+    half = np.where(y > 0, x, turn) + 0.35j
+    half = np.append(half[y <= 0], [1 + 0.35j, -1 + 0.35j])
     others = [*petals, cross, cross * np.exp(0.25j * np.pi), heart, half]
     return np.stack([_outline(v) for v in polygons + stars + ellipses + others])
 
@@ -339,7 +342,7 @@ def _spectral(rng: np.random.Generator, kind: str, slope, size: int):
     return noise.reshape(len(slope), -1)
 
 
-def _texture_classes() -> list[tuple[str, float, float]]:
+def _texture_classes() -> list[tuple[str, float | int, float | int]]:
     """Kind, angle in radians, and cycles, cells per side or spectral slope."""
     wave = [2.0, 3.2, 5.0, 8.0]
     tilt = np.pi / 6 * np.arange(6)

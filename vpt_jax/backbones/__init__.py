@@ -77,11 +77,14 @@ def get_config(name: str, image_size: int | None = None):
     return dataclasses.replace(config, image_size=image_size)
 
 
-class _OneKey:
+class _OneKey(nnx.Rngs):
     """Stands for `nnx.Rngs` where values do not matter.
 
     The counter of a traced `nnx.Rngs` takes time quadratic in the number of layers.
     """
+
+    def __init__(self):
+        """No streams."""
 
     def params(self):
         return jax.random.key(0)

@@ -11,7 +11,7 @@ def linear(grid: np.ndarray, new: int) -> np.ndarray:
     `scipy.ndimage.zoom` with order 1.
     """
     factor = new / grid.shape[0]
-    return ndimage.zoom(grid, (factor, factor, 1), order=1)
+    return np.asarray(ndimage.zoom(grid, (factor, factor, 1), order=1))
 
 
 def cubic(grid: np.ndarray, new: int) -> np.ndarray:
@@ -27,17 +27,18 @@ def cubic(grid: np.ndarray, new: int) -> np.ndarray:
 def sincos(grid: int, width: int) -> np.ndarray:
     """(grid, grid, D) fixed embeddings of MoCo v3 (Chen et al., arXiv 2104.02057).
 
-    A quarter of the channels each for sine and cosine of the column, then of the row,
-    at wavelengths from 2 pi to 2 pi 10000 (divided by D / 4, as `vit_moco.py:59-60` of
-    the public VPT code).
+    A quarter of the channels each for sine and cosine of the row, then of the column,
+    at wavelengths from 2 pi to 2 pi 10000 (divided by D / 4). Source: `vits.py:53-68`
+    of facebookresearch/moco-v3, whose `meshgrid(grid_w, grid_h)` varies the first of
+    the two along the rows.
     """
     omega = 10000.0 ** -(np.arange(width // 4) / (width // 4))
     angles = np.arange(grid)[:, None] * omega
     waves = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)  # g, D/2
     shape = (grid, grid, width // 2)
-    column = np.broadcast_to(waves[None, :], shape)
     row = np.broadcast_to(waves[:, None], shape)
-    return np.concatenate([column, row], axis=2).astype(np.float32)
+    column = np.broadcast_to(waves[None, :], shape)
+    return np.concatenate([row, column], axis=2).astype(np.float32)
 
 
 def _cubic_matrix(old: int, new: int) -> np.ndarray:

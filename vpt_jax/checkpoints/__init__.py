@@ -26,6 +26,7 @@ from vpt_jax.checkpoints import (
     zoo,
 )
 from vpt_jax.checkpoints.format import read, recognise
+from vpt_jax.errors import UserError
 from vpt_jax.types import Path, Tree, flatten, unflatten
 
 FORMATS = (
@@ -104,6 +105,36 @@ def load(
             arrays[leaf] = jax.block_until_ready(jax.device_put(arrays[leaf]))
             gc.collect(0)  # jax lets go of what it has copied only then
     return Pretrained(config, graphdef, unflatten(shapes, arrays), source, sha256)
+
+
+def trusted(name: str, source: object) -> str | None:
+    """A checkpoint that a manifest names, if it may be opened without asking.
+
+    Whoever wrote an export chose what its manifest says: an address in it would have
+    this machine fetch and open whatever they like.
+
+    Args:
+        name: The backbone that the manifest names.
+        source: What it names as its checkpoint: a local path, 'random', the zoo's
+            address of this backbone, or None for that; anything else is refused.
+
+    Returns:
+        `source`.
+
+    Raises:
+        UserError: Another address, which the user has to name.
+    """
+    if source is None:
+        return None
+    if not isinstance(source, str) or not source:
+        raise UserError(f"the manifest names {source!r}, which is no checkpoint's name")
+    known = name in zoo.ZOO and zoo.ZOO[name].url == source
+    if known or fetch.is_local(source):
+        return source
+    raise UserError(
+        f"the manifest names {source} as the checkpoint of {name}, an address that is "
+        f"not this project's own; give config.backbone.checkpoint={source} to use it"
+    )
 
 
 def load_arrays(

@@ -39,9 +39,14 @@ def fetch(source: str, sha256: str | None = None) -> pathlib.Path:
     Raises:
         UserError: the file is missing, cannot be downloaded or has another hash.
     """
-    if "://" not in source:
+    if is_local(source):
         return _local(source, sha256)
     return _download(source, _web_address(source), sha256)
+
+
+def is_local(source: str) -> bool:
+    """Whether `fetch` takes it for a path and asks no other machine."""
+    return "://" not in source
 
 
 def sha256_of(path: str | os.PathLike) -> str:
@@ -122,18 +127,30 @@ def _download(source: str, url: str, sha256: str | None) -> pathlib.Path:
     if is_new:
         print(f"Downloading {url} to {target}", file=sys.stderr)
     opened: list[requests.Response] = []
+
+    def answered(response: requests.Response, **_) -> None:
+        opened.append(response)
+        if response.is_redirect:  # refused where `url` itself would be
+            _web_address(
+                urllib.parse.urljoin(response.url, response.headers["location"])
+            )
+
+    downloader = pooch.HTTPDownloader(
+        progressbar=sys.stderr.isatty(),
+        chunk_size=CHUNK_BYTES,
+        hooks={"response": answered},
+    )
     try:
         pooch.retrieve(
             url,
             known_hash=f"sha256:{sha256}" if sha256 else None,
             fname=target.name,
             path=target.parent,
-            downloader=pooch.HTTPDownloader(
-                progressbar=sys.stderr.isatty(),
-                chunk_size=CHUNK_BYTES,
-                hooks={"response": lambda response, **_: opened.append(response)},
-            ),
+            # pooch's protocol names the arguments of its own class otherwise
+            downloader=downloader,  # pyright: ignore[reportArgumentType]
         )
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         raise UserError(f"cannot download {source}: {_reason(error)}") from error
     finally:
@@ -153,7 +170,7 @@ def _cache_name(url: str) -> str:
 def _reason(error: Exception) -> str:
     """One line: what went wrong and what to do about it."""
     detail = " ".join(str(error).split())
-    if isinstance(error, requests.HTTPError):
+    if isinstance(error, requests.HTTPError) and error.response is not None:
         answer = f"{error.response.status_code} {error.response.reason}"
         return f"the server answered {answer}; check the address, or {BY_HAND}"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):

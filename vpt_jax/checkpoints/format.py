@@ -12,11 +12,13 @@ the first.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from vpt_jax import backbones
 from vpt_jax.checkpoints.files import File
@@ -32,6 +34,7 @@ _TORCH_LEAVES = {
     "var": "running_var",
 }
 _FLOAT32 = ("mean", "var")  # running statistics, whatever the weights are stored in
+MAX_GRID = 128  # patches a side of position embeddings: 1,024 px in patches of 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +68,12 @@ class Format:
         """Where the parameter at `path` comes from."""
         entry, leaf = self._entry(path), ""
         if entry is None:
-            entry, leaf = self._entry(path[:-1]), path[-1]
+            entry, leaf = self._entry(path[:-1]), str(path[-1])
             assert entry is not None, f"{self.name} does not name {path_name(path)}"
             torch = self.layout == "torch"
             leaf = f".{_TORCH_LEAVES[leaf]}" if torch else f"/{leaf}"
         found = _PARTS.fullmatch(entry)
+        assert found is not None, entry
         return Source(
             found["key"] + leaf,
             int(found["part"] or 0),
@@ -146,15 +150,16 @@ def _check_size(file: File, config, chosen: Format) -> None:
 
 def _measured(file: File, chosen: Format) -> dict:
     prefix = chosen.prefix(file.keys)
+    assert prefix is not None, "a file is recognised before it is read"
 
     def shape(*path) -> tuple[int, ...] | None:
         source = chosen.source(path)
         if prefix + source.key not in file.keys:
             return None
-        array = file.read(prefix + source.key)
+        found = file.header(prefix + source.key).shape
         if chosen.layout == "torch" and path[-1] == "kernel":
-            array = array.transpose(*range(2, array.ndim), 1, 0)
-        return array.shape
+            return _turned(found)
+        return found
 
     return chosen.size(shape)
 
@@ -190,7 +195,7 @@ def read(
     dtype,
     exact: Collection[Path] = (),
 ) -> dict[Path, np.ndarray]:
-    """Every parameter of a backbone, one array at a time.
+    """Every parameter of a backbone, one array at a time, once all headers fit.
 
     Args:
         file, chosen: The file and its format.
@@ -206,6 +211,7 @@ def read(
         UserError: All that is missing, unexpected or misshaped.
     """
     prefix = chosen.prefix(file.keys)
+    assert prefix is not None, "a file is recognised before it is read"
     sources = {path: chosen.source(path) for path in shapes}
     keys = {source.key for source in sources.values()}
     needed = {source.key for source in sources.values() if not source.fresh}
@@ -220,20 +226,21 @@ def read(
         problems.append(f"missing {_some(missing)}")
     if unexpected:
         problems.append(f"unexpected {_some(unexpected)}")
-    arrays = {}
-    for path, array in _arrays(file, prefix, sources):
-        key, wanted = sources[path].key, shapes[path]
-        found, array = array.shape, _convert(path, array, wanted, config, chosen)
-        if array is None:
-            problems.append(f"{key} has shape {found}, wanted {wanted}")
-        elif not jnp.issubdtype(array.dtype, jnp.floating):  # bfloat16 included
-            problems.append(f"{key} holds {array.dtype}, wanted floating point")
-        else:
-            wide = path[-1] in _FLOAT32 or path in exact
-            kind = np.float32 if wide else dtype
-            arrays[path] = array.astype(kind, order="C", copy=False)
+    for path, source in _present(file, prefix, sources):
+        header, wanted = file.header(prefix + source.key), shapes[path]
+        found = _part(header.shape, source)
+        if not _fits(path, found, wanted, config, chosen):
+            problems.append(f"{source.key} has shape {found}, wanted {wanted}")
+        elif not jnp.issubdtype(header.dtype, jnp.floating):  # bfloat16 included
+            problems.append(f"{source.key} holds {header.dtype}, wanted floating point")
     if problems:
         raise UserError(f"checkpoint {file.path} does not fit: " + "; ".join(problems))
+    arrays = {}
+    for path, array in _arrays(file, prefix, sources):
+        array = _convert(path, array, shapes[path], config, chosen)
+        wide = path[-1] in _FLOAT32 or path in exact
+        kind = np.float32 if wide else dtype
+        arrays[path] = array.astype(kind, order="C", copy=False)
     for path, source in sources.items():
         if path not in arrays:
             assert source.fresh
@@ -242,49 +249,92 @@ def read(
     return arrays
 
 
-def _arrays(file: File, prefix: str, sources) -> Iterator[tuple[Path, np.ndarray]]:
-    """Each parameter's part of the file; a key that several share is read once."""
-    last_key, array = None, None
+def _present(
+    file: File, prefix: str, sources: Mapping[Path, Source]
+) -> Iterator[tuple[Path, Source]]:
+    """The parameters that the file has, those that share a key side by side."""
     for path, source in sorted(sources.items(), key=lambda item: item[1].key):
-        if prefix + source.key not in file.keys:
-            continue
+        if prefix + source.key in file.keys:
+            yield path, source
+
+
+def _arrays(
+    file: File, prefix: str, sources: Mapping[Path, Source]
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """Each parameter's part of the file; a key that several share is read once."""
+    last_key, array = None, np.empty(0)
+    for path, source in _present(file, prefix, sources):
         if source.key != last_key:
             last_key, array = source.key, file.read(prefix + source.key)
-        rows = array.shape[0] // source.parts if array.ndim else 0
+        rows = array.shape[0] // source.parts if source.parts > 1 else 0
         start = source.part * rows
         yield path, array[start : start + rows] if source.parts > 1 else array
 
 
-def _convert(path: Path, array, wanted, config, chosen: Format):
-    """The array in our layout and shape; None where it cannot be."""
+def _part(shape: tuple[int, ...], source: Source) -> tuple[int, ...]:
+    """The shape of a part of an array; of the whole where it cannot be parted."""
+    if source.parts == 1 or not shape or shape[0] % source.parts:
+        return shape
+    return (shape[0] // source.parts, *shape[1:])
+
+
+def _fits(
+    path: Path, shape: tuple[int, ...], wanted: tuple[int, ...], config, chosen: Format
+) -> bool:
+    """Whether `_convert` can bring an array of this shape into the one wanted."""
     if path == ("pos_embed",):
-        array = stretch(array, wanted, config)
-    elif chosen.layout == "torch":
-        if path[-1] == "kernel" and array.ndim in (2, 4):
-            array = array.transpose(*range(2, array.ndim), 1, 0)
-        elif len(wanted) == 3 and array.size == wanted[-1]:
-            array = array.reshape(wanted)  # CLIP's class embedding has one axis
-    elif chosen.layout == "flax":
-        if array.shape == split_heads(path, wanted, config.heads):
-            array = array.reshape(wanted)
-    return array if array.shape == tuple(wanted) else None
+        return _stretches(shape, wanted, config)
+    if chosen.layout == "torch":
+        if path[-1] == "kernel" and len(shape) in (2, 4):
+            return _turned(shape) == wanted
+        # CLIP's class embedding has one axis
+        flat = len(wanted) == 3 and math.prod(shape) == math.prod(wanted) == wanted[-1]
+        return shape == wanted or flat
+    if chosen.layout == "flax":
+        return shape in (wanted, split_heads(path, wanted, config.heads))
+    return shape == wanted
 
 
-def stretch(array: np.ndarray, wanted: tuple[int, ...], config) -> np.ndarray:
+def _convert(
+    path: Path, array: np.ndarray, wanted: tuple[int, ...], config, chosen: Format
+) -> np.ndarray:
+    """An array that `_fits` in our layout and shape."""
+    if path == ("pos_embed",):
+        return stretch(array, wanted, config)
+    if chosen.layout == "torch" and path[-1] == "kernel" and array.ndim in (2, 4):
+        array = array.transpose(*range(2, array.ndim), 1, 0)
+    return array.reshape(wanted)
+
+
+def _turned(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(out, in, h, w) of PyTorch as (h, w, in, out)."""
+    return (*shape[2:], *shape[1::-1])
+
+
+def _stretches(shape: tuple[int, ...], wanted: tuple[int, ...], config) -> bool:
+    """Whether position embeddings are a square grid, with or without CLS."""
+    if len(shape) not in (2, 3) or shape[:-2] not in ((), (1,)):
+        return False
+    num, width = shape[-2:]
+    grids = {num, num - (wanted[1] - config.grid**2)}
+    sides = [math.isqrt(n) for n in grids if n > 0 and math.isqrt(n) ** 2 == n]
+    return width == wanted[-1] and any(side <= MAX_GRID for side in sides)
+
+
+def stretch(
+    array: np.ndarray, wanted: tuple[int, ...], config
+) -> Float[np.ndarray, "1 N D"]:
     """Position embeddings for another grid, as the family does it.
 
     Where a backbone has an embedding for CLS and the file has none, it is zero: the
-    file has added it to CLS itself. A grid that is not square is returned as it is.
+    file has added it to CLS itself.
     """
     array = array[None] if array.ndim == 2 else array
-    if array.ndim != 3:
-        return array
     num_cls = wanted[1] - config.grid**2
-    side = round((array.shape[1] - num_cls) ** 0.5)
-    if num_cls and side**2 != array.shape[1] - num_cls:
+    if math.isqrt(max(array.shape[1] - num_cls, 0)) ** 2 != array.shape[1] - num_cls:
         array = np.pad(array, ((0, 0), (num_cls, 0), (0, 0)))
-        side = round((array.shape[1] - num_cls) ** 0.5)
-    if side == config.grid or side**2 != array.shape[1] - num_cls:
+    side = math.isqrt(array.shape[1] - num_cls)
+    if side == config.grid:
         return array
     grid = array[0, num_cls:].astype(np.float32).reshape(side, side, -1)
     grid = config.resize(grid, config.grid).reshape(1, config.grid**2, -1)
@@ -310,7 +360,7 @@ def vit_size(shape) -> dict:
     return {"width": kernel[-1], "depth": depth, "patch": kernel[0]}
 
 
-def staged_depths(shape, *rest: str) -> tuple[int, ...]:
+def staged_depths(shape, *rest: str | int) -> tuple[int, ...]:
     """Blocks per stage, where `rest` leads to an array that every block has."""
     depths = []
     while shape("stages", len(depths), "blocks", 0, *rest):

@@ -6,6 +6,7 @@ What `save` writes of any backbone, `checkpoints.load` reads again.
 import pathlib
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 from safetensors.numpy import save_file
 
@@ -34,7 +35,7 @@ FORMATS = tuple(
 )
 
 
-def save(path: pathlib.Path, leaves: Mapping[Path, np.ndarray]) -> None:
+def save(path: pathlib.Path, leaves: Mapping[Path, np.ndarray | jax.Array]) -> None:
     """Write the parameters and statistics of a backbone by path, in float32."""
     arrays = {
         path_name(leaf): np.ascontiguousarray(value, np.float32)

@@ -6,6 +6,7 @@
 import pathlib
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 
 from vpt_jax.backbones.vit import ViTConfig
@@ -48,7 +49,9 @@ def load(
         return read(file, recognise(file, config, (FORMAT,)), config, shapes, dtype)
 
 
-def save(path: pathlib.Path, leaves: Mapping[Path, np.ndarray], heads: int) -> None:
+def save(
+    path: pathlib.Path, leaves: Mapping[Path, np.ndarray | jax.Array], heads: int
+) -> None:
     """Write backbone parameters by path as a file that `load` reads."""
     arrays = {}
     for leaf_path, leaf in leaves.items():

@@ -46,7 +46,7 @@ _DINOV2 = {
     "size": vit_size,
     "ignored": r"mask_token$|head\.",
 }
-_DINOV2_NAMES = timm.DINOV2.names | {"registers": "register_tokens"}
+_DINOV2_NAMES = {**timm.DINOV2.names, "registers": "register_tokens"}
 
 DINOV2 = Format(
     names=_DINOV2_NAMES,

@@ -107,10 +107,19 @@ def _file(
     )
 
 
-def _self_supervised(name: str, file: str, num_params: int, **kwargs) -> Entry:
-    """MAE or MoCo v3."""
-    url = f"{FACEBOOK}/{file}"
+def _mae(name: str, file: str, num_params: int, **kwargs) -> Entry:
+    url = f"{FACEBOOK}/mae/pretrain/{file}"
     return _file(name, url, num_params, "CC-BY-NC-4.0", "bicubic 256", **kwargs)
+
+
+def _moco(name: str, file: str, num_params: int, **kwargs) -> Entry:
+    """The files of linear evaluation, as VPT uses: the encoder in them is frozen.
+
+    Resized as `main_lincls.py:290-291` of facebookresearch/moco-v3 does, which leaves
+    torchvision its default.
+    """
+    url = f"{FACEBOOK}/moco-v3/{file}"
+    return _file(name, url, num_params, "CC-BY-NC-4.0", "bilinear 256", **kwargs)
 
 
 def _swin(name: str, file: str, num_params: int, size: int = 224, **kwargs) -> Entry:
@@ -214,32 +223,29 @@ _ENTRIES = (
     _deit("deit_ti16", "deit_tiny_patch16_224", 5_524_416),
     _deit("deit_s16", "deit_small_patch16_224", 21_665_664),
     _deit("deit_b16", "deit_base_patch16_224", 85_798_656),
-    _self_supervised(
+    _mae(
         "mae_b16",
-        "mae/pretrain/mae_pretrain_vit_base.pth",
+        "mae_pretrain_vit_base.pth",
         85_798_656,
         paper_row="ViT-B/16 MAE",
         md5_prefix="8cad7c",
     ),
-    _self_supervised(
+    _mae(
         "mae_l16",
-        "mae/pretrain/mae_pretrain_vit_large.pth",
+        "mae_pretrain_vit_large.pth",
         303_301_632,
         md5_prefix="b8b06e",
     ),
-    _self_supervised(
+    _mae(
         "mae_h14",
-        "mae/pretrain/mae_pretrain_vit_huge.pth",
+        "mae_pretrain_vit_huge.pth",
         630_764_800,
         md5_prefix="9bdbb0",
     ),
-    # The files of linear evaluation, as VPT uses: the encoder in them is frozen.
-    _self_supervised(
-        "mocov3_s16", "moco-v3/vit-s-300ep/linear-vit-s-300ep.pth.tar", 21_665_664
-    ),
-    _self_supervised(
+    _moco("mocov3_s16", "vit-s-300ep/linear-vit-s-300ep.pth.tar", 21_665_664),
+    _moco(
         "mocov3_b16",
-        "moco-v3/vit-b-300ep/linear-vit-b-300ep.pth.tar",
+        "vit-b-300ep/linear-vit-b-300ep.pth.tar",
         85_798_656,
         paper_row="ViT-B/16 MoCo v3",
         md5_prefix="8f39ce",

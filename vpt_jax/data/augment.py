@@ -14,18 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Int32, UInt8
 
+from vpt_jax.data.examples import Image
+
 MAX_PIXELS = 2**31 - 1  # of a `Ragged`: they are counted in int32
 
 
 class Ragged(NamedTuple):
     """Images of several sizes, row by row."""
 
-    pixels: UInt8[Array, "pixels 3"]
-    starts: Int32[Array, " n"]  # first pixel of each image
-    extents: Int32[Array, "n 2"]  # height and width
+    pixels: UInt8[Array | np.ndarray, "pixels 3"]
+    starts: Int32[Array | np.ndarray, " n"]  # first pixel of each image
+    extents: Int32[Array | np.ndarray, "n 2"]  # height and width
 
 
-def pack(images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> Ragged:
+def pack(images: Sequence[Image]) -> Ragged:
     """Images as one array."""
     extents = np.array([image.shape[:2] for image in images], np.int32)
     ends = np.cumsum(extents.prod(1, dtype=np.int64))

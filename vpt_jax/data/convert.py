@@ -70,10 +70,11 @@ def _convert(source: pathlib.Path, target: pathlib.Path, length: int) -> None:
 
 def _records(path: pathlib.Path) -> Iterator[bytes]:
     """Whole records; a last one that is cut off is left out."""
+    size = path.stat().st_size
     with open(path, "rb") as file:
         while len(header := file.read(12)) == 12:
             [length] = struct.unpack("<Q", header[:8])
-            record, checksum = file.read(length), file.read(4)
-            if len(record) < length or len(checksum) < 4:
+            if length + 4 > size - file.tell():  # damaged, too: do not allocate that
                 return
+            record, _ = file.read(length), file.read(4)
             yield record

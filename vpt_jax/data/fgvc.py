@@ -111,14 +111,7 @@ def _part(name: str, row: FgvcTask, part: str, data_dir: str | None) -> Source:
     root = find_json(name, data_dir)
     if root is not None:
         return _read_json(name, row, root)[0][part]
-    if row.tfds is None:
-        where = reading.directory(data_dir)
-        raise UserError(
-            f"task {name}: TFDS does not have it, and there is no train.json in "
-            f"{where}/{name}; put the images and {_JSON} there, or give "
-            f"--config.data.dir"
-        )
-    builder = reading.open_builder(name, row.tfds, data_dir)
+    builder = _builder(name, row, data_dir)
     read = functools.partial(
         reading.read_slice, builder, label=operator.itemgetter("label")
     )
@@ -133,8 +126,20 @@ def _class_names(name: str, row: FgvcTask, data_dir: str | None) -> tuple[str, .
     root = find_json(name, data_dir)
     if root is not None:
         return _read_json(name, row, root)[1]
-    builder = reading.open_builder(name, row.tfds, data_dir)
+    builder = _builder(name, row, data_dir)
     return tuple(builder.info.features["label"].names)
+
+
+def _builder(name: str, row: FgvcTask, data_dir: str | None):
+    """The TFDS builder of a task without JSON files."""
+    if row.tfds is None:
+        where = reading.directory(data_dir)
+        raise UserError(
+            f"task {name}: TFDS does not have it, and there is no train.json in "
+            f"{where}/{name}; put the images and {_JSON} there, or give "
+            f"--config.data.dir"
+        )
+    return reading.open_builder(name, row.tfds, data_dir)
 
 
 def _read_json(

@@ -23,10 +23,16 @@ import pathlib
 
 import numpy as np
 
-from vpt_jax.data.images import SUFFIXES
+from vpt_jax.data.images import (
+    SUFFIXES,
+    find_images,
+    is_hidden,
+    is_hidden_folder,
+)
 from vpt_jax.data.source import Files
 from vpt_jax.data.tasks import Task
 from vpt_jax.errors import UserError
+from vpt_jax.progress import say
 
 PREFIX = "folder:"
 PARTS = ("train", "val", "test")
@@ -43,6 +49,7 @@ def make_task(path: str) -> Task:
         layout = _read_lists(root)
     else:
         layout = _find_classes(root)
+        _tell_hidden(root)
     return Task(
         name=PREFIX + path,
         group="folder",
@@ -178,17 +185,23 @@ def _find_classes(root: pathlib.Path) -> Classes:
 
 
 def _folders(path: pathlib.Path) -> set[str]:
-    hidden = (".", "__")  # such as .git, __MACOSX
     return {
-        p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith(hidden)
+        p.name for p in path.iterdir() if p.is_dir() and not is_hidden_folder(p.name)
     }
+
+
+@functools.cache  # once for each folder, however often its task is made
+def _tell_hidden(root: pathlib.Path) -> None:
+    _, hidden = find_images(root)
+    if hidden:
+        say(f"{root}: skipped {hidden} hidden files and folders")
 
 
 def _images(folder: pathlib.Path) -> list[pathlib.Path]:
     paths = sorted(
         p
         for p in folder.iterdir()
-        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+        if p.suffix.lower() in SUFFIXES and not is_hidden(p.name)
     )
     if not paths:
         raise UserError(

@@ -179,11 +179,11 @@ def resize_host(
 
 
 def resize_device(
-    images_uint8: UInt8[Array, "B h w 3"], size: int
+    images: UInt8[Array, "B h w 3"] | Float[Array, "B h w 3"], size: int
 ) -> Float32[Array, "B {size} {size} 3"]:
-    """Resizes a batch of one size; traceable; the result stays in [0, 255]."""
-    _, height, width, _ = images_uint8.shape
-    images = jnp.asarray(images_uint8, jnp.float32)
+    """Resizes a batch of one size in [0, 255], where it stays; traceable."""
+    _, height, width, _ = images.shape
+    images = jnp.asarray(images, jnp.float32)
     if (height, width) == (size, size):
         return images
     # HIGHEST: a GPU's or TPU's default precision would round pixels to 8 to 11 bits.

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Int32
 
-from vpt_jax.data.examples import Image
+from vpt_jax.data.examples import Image, Indices, Source
 from vpt_jax.data.images import decode_image
 from vpt_jax.errors import UserError
 
@@ -48,13 +48,13 @@ READY, MISSING, UNFINISHED, CONVERT = "ready", "missing", "unfinished", "convert
 
 def directory(data_dir: str | None) -> str:
     """The TFDS directory; None for TFDS's own default."""
-    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import constants
 
     # A shell leaves the ~ of --config.data.dir=~/data as it is.
-    return os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR)
+    return os.path.expanduser(data_dir or constants.DATA_DIR)
 
 
-def find(tfds_set: TfdsSet, data_dir: str | None):
+def find(tfds_set: TfdsSet, data_dir: str | None) -> tuple[str, Any]:
     """Looks for a prepared data set.
 
     Returns:
@@ -100,7 +100,7 @@ def find(tfds_set: TfdsSet, data_dir: str | None):
     return (UNFINISHED, unfinished[0]) if unfinished else (MISSING, builders[0])
 
 
-def open_builder(task: str, tfds_set: TfdsSet, data_dir: str | None):
+def open_builder(task: str, tfds_set: TfdsSet, data_dir: str | None) -> Any:
     """The TFDS builder of a data set that is already prepared.
 
     Args:
@@ -141,8 +141,8 @@ def missing_shards(builder) -> list[str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Records:
-    """Records of one split of a prepared data set; a `source.Source`.
+class Records(Source):
+    """Records of one split of a prepared data set.
 
     Attributes:
       builder: from `open_builder`.
@@ -172,25 +172,29 @@ class Records:
         """'name/split/index', the index counted in the whole split."""
         return tuple(f"{self.builder.name}/{self.split}/{i:06d}" for i in self.indices)
 
-    @functools.cached_property
+    @property
     def labels(self) -> Int32[np.ndarray, " n"]:
         """One pass over the records; their images are not decoded."""
+        return self._labels
+
+    @functools.cached_property
+    def _labels(self) -> Int32[np.ndarray, " n"]:
         import tensorflow_datasets as tfds
 
         features = self.builder.info.features.items()
         keys = [k for k, f in features if not isinstance(f, tfds.features.Image)]
         parser = self._parser(keys)
-        labels = [self.label(self._record(i, parser)) for i in self.indices]
+        labels = [self.label(self._record(int(i), parser)) for i in self.indices]
         return np.asarray(labels, np.int32)
 
-    def read(self, indices) -> list[Image]:
-        """See `source.Source`; UserError names a record that cannot be read."""
+    def read(self, indices: Indices) -> list[Image]:
+        """See `Source`; UserError names a record that cannot be read."""
         self._check_feature()
         parser = self._parser([self.image_key])
-        return [self._image(self.indices[index], parser) for index in indices]
+        return [self._image(int(self.indices[index]), parser) for index in indices]
 
-    def select(self, indices) -> "Records":
-        """See `source.Source`."""
+    def select(self, indices: Indices) -> "Records":
+        """See `Source`."""
         chosen = self.indices[np.asarray(indices, np.int64)]
         return dataclasses.replace(self, indices=chosen)
 
@@ -210,14 +214,14 @@ class Records:
 
     def _record(self, index: int, parser) -> Mapping[str, Any]:
         with self._damage(index):
-            return parser.deserialize_example_np(self._files[int(index)])
+            return parser.deserialize_example_np(self._files[index])
 
     def _image(self, index: int, parser) -> Image:
         import tensorflow_datasets as tfds
 
         encoded = {self.image_key: tfds.decode.SkipDecoding()}
         with self._damage(index):
-            raw = self._files[int(index)]
+            raw = self._files[index]
             record = parser.deserialize_example_np(raw, decoders=encoded)
             image = decode_image(record[self.image_key])
         return image if self.scale == 1 else image * np.uint8(self.scale)

@@ -9,44 +9,18 @@ pickle, for worker processes, and may be read from several threads.
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Int, Int32
-from PIL import Image as PillowImage
+from jaxtyping import Int32
 
-from vpt_jax.data.examples import Examples, Image
+from vpt_jax.data.examples import Examples, Image, Indices, Source
 from vpt_jax.data.images import read_image
-from vpt_jax.errors import UserError
 
 THREADS, AHEAD = 16, 64  # that read; images that wait to be used
 FINGERPRINTED = 1000
 T = TypeVar("T")
-
-
-class Source(Protocol):
-    """Labelled images in a fixed order.
-
-    `labels` may have to look at every record (without decoding its image); `select`
-    first where only some are needed.
-    """
-
-    @property
-    def labels(self) -> Int32[np.ndarray, "n *t"]: ...
-
-    @property
-    def ids(self) -> tuple[str, ...]: ...
-
-    def __len__(self) -> int: ...
-
-    def read(self, indices: Sequence[int] | Int[np.ndarray, " k"]) -> list[Image]:
-        """Decodes the images of these numbers, in their order."""
-        ...
-
-    def select(self, indices: Sequence[int] | Int[np.ndarray, " k"]) -> "Source":
-        """The source of these examples only, in their order; reads nothing."""
-        ...
 
 
 def ahead(function: Callable[[int], T], start: int, stop: int) -> Iterator[T]:
@@ -92,21 +66,21 @@ def fingerprint(source: Source) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Files:
+class Files(Source):
     """One image file per example."""
 
     paths: tuple[pathlib.Path, ...]
-    labels: Int32[np.ndarray, " n"]
+    labels: Int32[np.ndarray, "n *t"]
     ids: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def read(self, indices) -> list[Image]:
+    def read(self, indices: Indices) -> list[Image]:
         """See `Source`; UserError names the file that cannot be decoded."""
-        return [_decode(self.paths[index]) for index in indices]
+        return [read_image(self.paths[index]) for index in indices]
 
-    def select(self, indices) -> "Files":
+    def select(self, indices: Indices) -> "Files":
         """See `Source`."""
         return Files(
             tuple(self.paths[index] for index in indices),
@@ -116,14 +90,14 @@ class Files:
 
 
 @dataclasses.dataclass(frozen=True)
-class Joined:
+class Joined(Source):
     """The examples of one source, then those of another."""
 
     first: Source
     second: Source
 
     @property
-    def labels(self) -> Int32[np.ndarray, " n"]:
+    def labels(self) -> Int32[np.ndarray, "n *t"]:
         return np.concatenate([self.first.labels, self.second.labels])
 
     @property
@@ -133,7 +107,7 @@ class Joined:
     def __len__(self) -> int:
         return len(self.first) + len(self.second)
 
-    def read(self, indices) -> list[Image]:
+    def read(self, indices: Indices) -> list[Image]:
         """See `Source`."""
         border = len(self.first)
         pairs = (
@@ -142,7 +116,7 @@ class Joined:
         )
         return [image for source, index in pairs for image in source.read([index])]
 
-    def select(self, indices) -> Source:
+    def select(self, indices: Indices) -> Source:
         """See `Source`; the chosen ones of the first source must come first."""
         border = len(self.first)
         first = [index for index in indices if index < border]
@@ -154,13 +128,3 @@ class Joined:
         if not first:
             return self.second.select(second)
         return Joined(self.first.select(first), self.second.select(second))
-
-
-def _decode(path: pathlib.Path) -> Image:
-    try:
-        return read_image(path)
-    except (OSError, SyntaxError, ValueError, PillowImage.DecompressionBombError) as e:
-        # SyntaxError is what Pillow raises for some damaged PNG files
-        raise UserError(
-            f"{path}: cannot be read as an image ({e}); replace or remove it"
-        ) from e

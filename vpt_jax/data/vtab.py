@@ -139,8 +139,8 @@ _SMALLNORB = TfdsSet("smallnorb:2.0.0", gigabytes=0.6)
 # differs in the names of one unused feature.
 _KITTI = TfdsSet("kitti:3.3.0", also=("3.2.0",), gigabytes=6.3)
 
-_CLEVR_SLICES = {"val": "train[63000:63200]", "test": "validation"}
-_DSPRITES_ROW = {
+_CLEVR_SLICES: dict[str, Any] = {"val": "train[63000:63200]", "test": "validation"}
+_DSPRITES_ROW: dict[str, Any] = {
     "tfds": _DSPRITES,
     "group": "structured",
     "num_classes": 16,

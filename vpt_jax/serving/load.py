@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from vpt_jax import config as configs
 from vpt_jax import export
+from vpt_jax.checkpoints import trusted
 from vpt_jax.errors import UserError
 from vpt_jax.objectives import OBJECTIVES
 from vpt_jax.progress import say
@@ -60,6 +61,9 @@ def open_export(
     if precision not in configs.PRECISIONS:
         known = ", ".join(configs.PRECISIONS)
         raise UserError(f"precision {precision!r} is unknown; known: {known}")
+    if checkpoint is None:
+        backbone = manifest["config"]["backbone"]
+        trusted(backbone["name"], backbone["checkpoint"])
     choice = configs.restore_network(
         manifest["config"],
         len(manifest["classes"]),

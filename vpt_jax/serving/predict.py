@@ -5,9 +5,7 @@ import json
 import pathlib
 from collections.abc import Iterable, Iterator
 
-from PIL import Image, UnidentifiedImageError
-
-from vpt_jax.data.images import SUFFIXES, read_image
+from vpt_jax.data.images import SUFFIXES, find_images, read_image
 from vpt_jax.errors import UserError
 from vpt_jax.progress import say
 from vpt_jax.serving.classifier import Classifier
@@ -45,8 +43,8 @@ def predict_files(
         for path in paths[start : start + GROUP]:
             try:
                 decoded.append((path, read_image(path)))
-            except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as e:
-                say(f"skipped {path}: {e}")
+            except UserError as error:
+                say(f"skipped {error}")
                 broken.append(path)
         probabilities = model.predict([image for _, image in decoded])
         for (path, _), of_image in zip(decoded, probabilities, strict=True):
@@ -59,8 +57,10 @@ def _files(images: Iterable[str]) -> Iterator[pathlib.Path]:
     for name in images:
         path = pathlib.Path(name)
         if path.is_dir():
-            found = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-            yield from sorted(found)
+            found, hidden = find_images(path)
+            if hidden:
+                say(f"{path}: skipped {hidden} hidden files and folders")
+            yield from found
         elif path.exists():
             yield path
         else:
