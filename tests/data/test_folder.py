@@ -46,7 +46,7 @@ def refused(path, message, part="train"):
 def test_splits_of_classes(splits):
     task = task_of(splits)
     assert (task.name, task.num_classes) == (f"folder:{splits}", 2)
-    assert task.class_names(None) == ("cat", "dog") and task.metric == "auc"
+    assert task.class_names(None) == ("cat", "dog")
     train = task.load("train", None)
     assert train.labels.tolist() == [0] * 4 + [1] * 4
     assert train.ids == tuple(

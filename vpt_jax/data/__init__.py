@@ -28,7 +28,6 @@ def _procedural() -> Task:
         name="procedural",
         group="embedded",
         num_classes=procedural.NUM_CLASSES,
-        metric="top1",
         part=part,
         class_names=lambda data_dir: tuple(map(str, range(procedural.NUM_CLASSES))),
     )

@@ -20,7 +20,6 @@ def make_task() -> Task:
         name="digits",
         group="embedded",
         num_classes=NUM_CLASSES,
-        metric="top1",
         part=_part,
         class_names=class_names,
     )

@@ -89,7 +89,6 @@ def make_task(name: str, row: FgvcTask) -> Task:
         name=name,
         group="fgvc",
         num_classes=row.num_classes,
-        metric="top1",
         preset="vpt_fgvc",
         prompt_lengths=row.prompt_lengths,
         part=functools.partial(_part, name, row),

@@ -54,7 +54,6 @@ def make_task(path: str) -> Task:
         name=PREFIX + path,
         group="folder",
         num_classes=len(layout.classes),
-        metric="auc" if len(layout.classes) == 2 else "top1",
         part=functools.partial(_part, layout),
         class_names=functools.partial(_class_names, layout.classes),
     )

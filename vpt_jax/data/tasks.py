@@ -1,4 +1,4 @@
-"""What a task is: a data set with its splits, labels and metric."""
+"""What a task is: a data set with its splits and labels, and what is predicted."""
 
 import dataclasses
 from collections.abc import Callable
@@ -21,7 +21,6 @@ class Task:
       name: what the user calls it, e.g. 'cifar100'.
       group: tasks whose results are averaged together, e.g. 'natural'.
       num_classes: C; labels are 0 to C - 1.
-      metric: 'top1', or 'auc' (reported in addition, for two classes).
       kind: what is predicted, a key of `objectives.OBJECTIVES`.
       part: finds 'train', 'val' or 'test', given the data directory; decodes nothing.
       class_names: the C names, given the data directory.
@@ -34,7 +33,6 @@ class Task:
     name: str
     group: str
     num_classes: int
-    metric: str
     part: Callable[[str, str | None], Source]
     class_names: Callable[[str | None], tuple[str, ...]]
     preset: str = "vpt"

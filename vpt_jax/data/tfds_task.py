@@ -35,7 +35,6 @@ def make_task(name: str, data_dir: str | None = None) -> Task:
         name=PREFIX + name,
         group="tfds",
         num_classes=num_classes,
-        metric="auc" if num_classes == 2 else "top1",
         part=functools.partial(_part, tfds_set, image, label),
         class_names=functools.partial(_class_names, tfds_set, label),
         tfds=tfds_set,

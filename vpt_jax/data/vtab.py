@@ -79,7 +79,6 @@ class VtabTask:
       label: from a record, without its images, to its class, 0 to C - 1.
       names: the C class names, or the feature that knows them.
       scale: pixels are multiplied by it (dSprites holds 0 and 1).
-      metric: see `tasks.Task`.
       prompt_lengths: P of VPT-shallow and VPT-deep behind the paper's ViT-B/16 rows,
         the members of its grid that give the printed tuned / total (appendix). Where
         several shallow ones do, the one remembered from the authors' release.
@@ -95,7 +94,6 @@ class VtabTask:
     label: Callable[[Record], int] = operator.itemgetter("label")
     names: tuple[str, ...] | str = "label"
     scale: int = 1
-    metric: str = "top1"
 
 
 _SUN397 = TfdsSet(
@@ -216,7 +214,6 @@ VTAB_1K = {
         num_classes=2,
         val="validation[:200]",
         prompt_lengths=(5, 100),
-        metric="auc",
     ),
     "eurosat": VtabTask(
         _EUROSAT,
@@ -310,7 +307,6 @@ def make_task(name: str, row: VtabTask) -> Task:
         name=name,
         group=row.group,
         num_classes=row.num_classes,
-        metric=row.metric,
         prompt_lengths=row.prompt_lengths,
         part=functools.partial(_part, name, row),
         class_names=functools.partial(_class_names, name, row),
