@@ -275,11 +275,12 @@ def test_all_that_does_not_fit_is_listed(vit, tmp_path):
     assert "blocks.1.mlp.fc1.bias holds int32" in message
 
 
-def test_rows_that_cannot_be_parted_do_not_fit(vit, tmp_path):
+@pytest.mark.parametrize("rows", [25, 8])
+def test_rows_that_cannot_be_parted_do_not_fit(vit, rows, tmp_path):
     """Query, key and value are thirds; no row may be left over."""
     arrays, _, config = vit
-    arrays["blocks.0.attn.qkv.weight"] = np.ones((25, 8), np.float32)
-    wanted = r"blocks.0.attn.qkv.weight has shape \(25, 8\)"
+    arrays["blocks.0.attn.qkv.weight"] = np.ones((rows, 8), np.float32)
+    wanted = rf"blocks.0.attn.qkv.weight has shape \({rows}, 8\), wanted \(8, 8\)"
     with pytest.raises(UserError, match=wanted):
         load(saved(arrays, tmp_path), config)
 

@@ -228,8 +228,9 @@ def read(
         problems.append(f"unexpected {_some(unexpected)}")
     for path, source in _present(file, prefix, sources):
         header, wanted = file.header(prefix + source.key), shapes[path]
-        found = _part(header.shape, source)
-        if not _fits(path, found, wanted, config, chosen):
+        part = _part(header.shape, source)
+        if part is None or not _fits(path, part, wanted, config, chosen):
+            found = part or header.shape
             problems.append(f"{source.key} has shape {found}, wanted {wanted}")
         elif not jnp.issubdtype(header.dtype, jnp.floating):  # bfloat16 included
             problems.append(f"{source.key} holds {header.dtype}, wanted floating point")
@@ -271,10 +272,12 @@ def _arrays(
         yield path, array[start : start + rows] if source.parts > 1 else array
 
 
-def _part(shape: tuple[int, ...], source: Source) -> tuple[int, ...]:
-    """The shape of a part of an array; of the whole where it cannot be parted."""
-    if source.parts == 1 or not shape or shape[0] % source.parts:
+def _part(shape: tuple[int, ...], source: Source) -> tuple[int, ...] | None:
+    """The shape of a part of an array; None where it cannot be parted."""
+    if source.parts == 1:
         return shape
+    if not shape or shape[0] % source.parts:
+        return None
     return (shape[0] // source.parts, *shape[1:])
 
 
