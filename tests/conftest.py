@@ -7,7 +7,7 @@ import warnings
 
 from jaxtyping import install_import_hook
 
-install_import_hook("vpt_jax", "beartype.beartype")  # before any of it is imported
+install_import_hook("vpt_jax", "typechecker.checked")  # before any of it is imported
 
 import grain  # noqa: F401  (flags that it defined later, `flagsaver` would remove)
 import jax

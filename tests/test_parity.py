@@ -102,7 +102,8 @@ def test_case(case):
             for name in ("init", "grad", "final")
         )
         buffers = section(file, case["arch"], "init_buffer")
-        images, labels = file["images_nhwc"], file["labels"].astype(np.int32)
+        images = jnp.asarray(file["images_nhwc"])
+        labels = jnp.asarray(file["labels"].astype(np.int32))
         logits_before, logits_after = file["logits_before"], file["logits_after"]
         wanted_losses = file["losses"]
     extra = sum(x.size for x in dead.values())

@@ -244,7 +244,7 @@ def _tuned(*obeyed: str):
 
     config, given = _CONFIG.value, {}
     if config is not None:
-        given = dict(flags.FLAGS["config"].override_values)
+        given = config_flags.get_override_values(flags.FLAGS["config"])
     ignored = [key for key in given if key not in obeyed]
     if ignored:
         raise UserError(

@@ -15,6 +15,7 @@ can be run once and cached; `first_trained_piece` finds that cut from the comput
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,11 +43,11 @@ class LinearHead(nnx.Linear):
             width,
             num_classes,
             kernel_init=nnx.initializers.normal(math.sqrt(2 / num_classes)),
-            bias_init=nnx.initializers.constant(-math.log(99)),
             param_dtype=jnp.result_type(float),
             rngs=rngs,
         )
-        self.bias = FinalBias(self.bias[...])
+        start = jnp.full(num_classes, -math.log(99), jnp.result_type(float))
+        self.bias = FinalBias(start)
 
     def __call__(self, features, *, key=None, train=False, mask=None):
         return super().__call__(widened(features))
@@ -286,9 +287,14 @@ def _way(model: Model, path: Path) -> Iterator[nnx.Module]:
     module = model
     yield module
     for part in path[:-1]:
-        by_name = isinstance(part, str) and not isinstance(module, nnx.Dict)
-        module = getattr(module, part) if by_name else module[part]
+        module = entry(module, part)
         yield module
+
+
+def entry(module: Any, part: str | int) -> Any:
+    """What a module has at one part of a path."""
+    by_name = isinstance(part, str) and not isinstance(module, nnx.Dict)
+    return getattr(module, str(part)) if by_name else module[part]
 
 
 def inside(model: Model, path: Path, modules: Iterable[nnx.Module]) -> bool:

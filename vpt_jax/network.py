@@ -12,7 +12,7 @@ from flax import nnx
 from vpt_jax import methods
 from vpt_jax.checkpoints import Pretrained
 from vpt_jax.data import preprocess
-from vpt_jax.model import FinalBias, Model, first_trained_piece
+from vpt_jax.model import FinalBias, Model, entry, first_trained_piece
 from vpt_jax.types import Path, Tree, flatten, widened
 
 
@@ -116,14 +116,9 @@ def trained_weights(
         head = objective.head(backbone.width, num_classes, rngs)
         model = methods.build(backbone, head, method, rngs)
         for path in flatten(methods.split(model, method)[1]):
-            variable = id(functools.reduce(_entry, path, model))
+            variable = id(functools.reduce(entry, path, model))
             if variable in plain:
                 found.add(plain[variable])
 
     jax.eval_shape(trace, shapes, jax.random.key(0))
     return frozenset(found)
-
-
-def _entry(module, name: str | int):
-    by_name = isinstance(name, str) and not isinstance(module, nnx.Dict)
-    return getattr(module, name) if by_name else module[name]

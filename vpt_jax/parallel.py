@@ -226,5 +226,5 @@ def over_batch(mesh: Mesh) -> NamedSharding:
 def own_rows(mesh: Mesh, batch_size: int) -> slice:
     """The rows of a batch that the devices of this process hold."""
     held = over_batch(mesh).addressable_devices_indices_map((batch_size,)).values()
-    bounds = [rows.indices(batch_size)[:2] for (rows,) in held]
+    bounds = [index[0].indices(batch_size)[:2] for index in held if index]
     return slice(min(a for a, _ in bounds), max(b for _, b in bounds))

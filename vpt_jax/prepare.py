@@ -190,9 +190,11 @@ def _by_hand(tfds_set: TfdsSet, data_dir: str | None) -> str:
 
 def _how_to_get(task: Task, data_dir: str | None) -> str:
     manual = _manual(data_dir)
-    must_exist = task.tfds.must_exist
+    tfds_set = task.tfds
+    assert tfds_set is not None
+    must_exist = tfds_set.must_exist
     if must_exist and not (manual / must_exist).exists():
-        first = _by_hand(task.tfds, data_dir)
+        first = _by_hand(tfds_set, data_dir)
     else:
         first = "--mode prepare downloads and prepares it (needs TensorFlow)"
     return first if task.manual is None else f"{first}; or {task.manual}"

@@ -4,7 +4,7 @@ A backbone offers
 
     config                        its shape, a dataclass; `problem(image_size)`
     width                         D of the features
-    embed(images, key, train)     -> tokens
+    embed(images, key, train)     -> tokens; 3 channels, more with prompts below
     pieces[i](tokens, read, key, train)    -> the tokens of the slice `read`
     blocks                        those of `pieces` that are layers; each has `width`,
                                   the D that it sees

@@ -51,7 +51,7 @@ class CLIP(ViT):
 
     def embed(
         self,
-        images: Float[Array, "B h w 3"],
+        images: Float[Array, "B h w c"],
         *,
         key: Key | None = None,
         train: bool = False,

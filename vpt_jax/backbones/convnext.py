@@ -58,7 +58,7 @@ class ConvNeXtBlock(nnx.Module):
         *,
         key: Key | None = None,
         train: bool = False,
-    ) -> Float[Array, "B h w D"]:
+    ) -> Float[Array, "B r w D"]:
         """The feature map after this block, rows in `read`."""
         branch = self.mlp(self.norm(self.conv(x)), key=key, train=train)
         branch = branch * self.gamma[...].astype(x.dtype)[None, None, None]
@@ -148,7 +148,7 @@ class ConvNeXt(nnx.Module):
 
     def embed(
         self,
-        images: Float[Array, "B h w 3"],
+        images: Float[Array, "B h w c"],
         *,
         key: Key | None = None,
         train: bool = False,

@@ -12,7 +12,7 @@ from vpt_jax.progress import say
 from vpt_jax.types import Key, fold, widened
 
 
-def _not_before(dy: Float[Array, "B *N"], *kept: Float[Array, "B *M"]):
+def _not_before(dy: Float[Array, "B *N"], *kept: Float[Array, "B ..."]):
     """What a forward pass kept, for a backward pass that computes more from it again.
 
     Each takes nothing of `dy`, row by row, and so is not there before: else XLA finds

@@ -88,7 +88,7 @@ class ResNetBlock(nnx.Module):
         key: Key | None = None,
         train: bool = False,
         mask: Float[Array, " B"] | None = None,
-    ) -> Float[Array, "B h w D"]:
+    ) -> Float[Array, "B r v E"]:
         """The feature map after this block, rows in `read`."""
         branch, last = x, len(self.convs) - 1
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
@@ -157,7 +157,7 @@ class ResNet(nnx.Module):
 
     def embed(
         self,
-        images: Float[Array, "B h w 3"],
+        images: Float[Array, "B h w c"],
         *,
         key: Key | None = None,
         train: bool = False,

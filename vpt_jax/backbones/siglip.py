@@ -83,13 +83,13 @@ class SigLIP(nnx.Module):
         return self.config.width
 
     @property
-    def steps(self) -> nnx.List:
+    def pieces(self) -> nnx.List:
         """The blocks."""
         return self.blocks
 
     def embed(
         self,
-        images: Float[Array, "B h w 3"],
+        images: Float[Array, "B h w c"],
         *,
         key: Key | None = None,
         train: bool = False,

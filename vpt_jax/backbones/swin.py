@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from vpt_jax.backbones.layers import DropPath, LayerNorm, Mlp
 from vpt_jax.types import Key, fold, widened
@@ -248,7 +248,7 @@ class Swin(nnx.Module):
 
     def embed(
         self,
-        images: Float[Array, "B h w 3"],
+        images: Float[Array, "B h w c"],
         *,
         key: Key | None = None,
         train: bool = False,
@@ -269,7 +269,7 @@ def split_image(x: Float[Array, "B N D"], side: int):
     return x[:, :extra], x[:, extra:].reshape(x.shape[0], side, side, -1)
 
 
-def to_windows(x: Float[Array, "B h w D"], window: int) -> Float[Array, "B W M D"]:
+def to_windows(x: Shaped[Array, "B h w D"], window: int) -> Shaped[Array, "B W M D"]:
     """Part an image into windows of window^2 tokens, row by row."""
     batch, side, _, width = x.shape
     count = side // window

@@ -118,7 +118,7 @@ class ViT(nnx.Module):
 
     def embed(
         self,
-        images: Float[Array, "B h w 3"],
+        images: Float[Array, "B h w c"],
         *,
         key: Key | None = None,
         train: bool = False,

@@ -135,7 +135,9 @@ def build(
     return model
 
 
-def split(model: Model, choices: Iterable[Choice]) -> tuple[nnx.GraphDef, Tree, ...]:
+def split(
+    model: Model, choices: Iterable[Choice]
+) -> tuple[nnx.GraphDef, Tree, Tree, Tree]:
     """Part a model into (graphdef, trainable, frozen, stats), plain arrays in each.
 
     Raises:

@@ -22,6 +22,7 @@ class MetricsLog:
         self._path = folder / "metrics.jsonl"
         self._board = folder / "tensorboard"
         self._trials, self._metric = trials, metric
+        self._writer: SummaryWriter | None = None  # of process 0
 
     def start(self, epochs_done: int) -> None:
         """Drop what a killed run wrote after its last checkpoint."""
@@ -29,7 +30,6 @@ class MetricsLog:
         text = "".join(json.dumps(line) + "\n" for line in kept)
         parallel.first(lambda: write_text(self._path, text))
         purge = epochs_done + 1 if epochs_done else None
-        self._writer = None
         if parallel.is_first():
             self._writer = SummaryWriter(str(self._board), purge_step=purge)
 
@@ -57,4 +57,8 @@ class MetricsLog:
 
     def close(self) -> None:
         """Flush TensorBoard's events; the lines are there for every process."""
-        parallel.first(lambda: self._writer.close())
+        parallel.first(self._flush)
+
+    def _flush(self) -> None:
+        if self._writer is not None:
+            self._writer.close()

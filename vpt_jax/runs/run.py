@@ -131,7 +131,7 @@ def _outputs(setup: Setup, state: State, test: Source) -> np.ndarray:
     mesh = parallel.make_mesh(len(state.alive), setup.batch_size)
     outputs = programs.make_outputs(network, mesh)
     frozen = programs.place_frozen(network, mesh)
-    return loop.predict(network, outputs, state, frozen, test)
+    return loop.predict(network, outputs, state[:2], frozen, test)
 
 
 def _draw(experiment: Experiment, lines: list[dict], path: pathlib.Path) -> None:

@@ -9,11 +9,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from vpt_jax import parallel
-from vpt_jax.data.examples import Examples
+from vpt_jax.data.examples import Examples, Image
 from vpt_jax.data.source import Source
 from vpt_jax.network import Network
 from vpt_jax.training import loop, programs
-from vpt_jax.training.step import State
 from vpt_jax.types import Tree
 
 MAX_BATCH = 64
@@ -46,7 +45,7 @@ class Classifier:
             raise ValueError(f"max_batch {self.max_batch} must be a power of two")
 
     def predict(
-        self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]
+        self, images: Sequence[Image] | UInt8[np.ndarray, "n h w 3"]
     ) -> Float[np.ndarray, "n C"]:
         """Class probabilities of RGB images of any sizes."""
         if not len(images):
@@ -80,8 +79,9 @@ class Classifier:
 
     def _run(self, images: Source, batch: int) -> np.ndarray:
         one = functools.partial(jax.tree.map, lambda x: x[None])
-        state = State(one(self.trainable), one(self.stats), None, None, None, None)
+        tuned = one(self.trainable), one(self.stats)
         outputs = programs.make_outputs(self.network, self._mesh)
-        return loop.predict(self.network, outputs, state, self._frozen, images, batch)[
-            0
-        ]
+        of_trials = loop.predict(
+            self.network, outputs, tuned, self._frozen, images, batch
+        )
+        return of_trials[0]

@@ -93,7 +93,7 @@ def jobs(config: Config) -> list[Job]:
     for task, (position, (label, changes)) in itertools.product(
         tasks, enumerate(variants)
     ):
-        own = ConfigDict(config.copy_and_resolve_references())
+        own: Config = ConfigDict(config.copy_and_resolve_references())
         own.task, own.sweep.variants = task, ()
         for key, value in changes.items():
             change(own, key, value)
@@ -205,7 +205,7 @@ def change(config: Config, key: str, value) -> None:
         UserError: No such key, or a value of another type.
     """
     *groups, name = key.split(".")
-    place = config
+    place: Config = config
     for group in groups:
         place = place[group] if group in place else ConfigDict()
     if name not in place:
@@ -217,7 +217,7 @@ def change(config: Config, key: str, value) -> None:
 
 
 def _at(config: Config, changes: dict, base_lr: float, decay: float) -> Experiment:
-    own = ConfigDict(config.copy_and_resolve_references())
+    own: Config = ConfigDict(config.copy_and_resolve_references())
     own.optim.lr, own.optim.base_lr, own.optim.weight_decay = None, base_lr, decay
     for key, value in changes.items():
         change(own, f"method.{key}", value)

@@ -86,14 +86,15 @@ class Backbones:
     """The backbone that was used last: one copy for all tasks."""
 
     def __init__(self):
-        self._key, self._pretrained = None, None
+        self._key: tuple = ()
+        self._pretrained: Pretrained | None = None
 
     def get(self, experiment: Experiment) -> Pretrained:
         """That of an experiment."""
         network = experiment.network
         # Methods and heads decide which weights are kept in float32.
         key = network.backbone, network.method, network.objective
-        if key != self._key:
+        if self._pretrained is None or key != self._key:
             self._pretrained = None  # before the next one takes memory
             self._pretrained, self._key = network.load_backbone(), key
         return self._pretrained
@@ -135,14 +136,16 @@ class JobRun:
             sweep = self.job.config.sweep
             sizes = sweep.trials, sweep.halving
             unit.train(sizes, self._tuning_images(), pretrained, table)
-        table.done(self.title, unit.records())
+        table.done(self.title, unit.records() or [])
 
     def finish(self, backbones: Backbones, table: SweepTable) -> None:
         """Choose the winner and test it, if every unit is complete."""
-        records = [unit.records() for unit in self.units]
-        if any(r is None for r in records) or self.result is not None:
-            return
-        every = [record for of_unit in records for record in of_unit]
+        every: list[dict] = []
+        for unit in self.units:
+            records = unit.records()
+            if records is None or self.result is not None:
+                return
+            every += records
         chosen = select(every, self.title, self.experiment.data.task.objective)
         try:
             with self.folder.testing():
@@ -175,7 +178,7 @@ class JobRun:
             record
             for unit in self.units
             for cohort in unit.cohorts()
-            for record in cohort.records
+            for record in cohort.records or []
         ]
         num_images = len(self._tuning_images().train)
         epochs = self.experiment.epochs
@@ -192,5 +195,6 @@ class JobRun:
     def _tuning_images(self) -> TuningImages:
         if self._images is None:
             splits = dataclasses.replace(self.experiment.data, trained_on="train")
-            self._images = TuningImages(splits.training(), splits.validation())
+            val = splits.task.checked("val", splits.directory)
+            self._images = TuningImages(splits.training(), val)
         return self._images

@@ -95,9 +95,10 @@ class UnitRun:
         """
         with self._folder.working(self.unit.name):
             setups: dict[int, Setup] = {}
-            if self._folder.read(self._plan) is None:
-                self._write_plan(*sizes, images, pretrained, setups)
             known = self._folder.read(self._plan)
+            if known is None:
+                known = self._decide(*sizes, images, pretrained, setups)
+                self._folder.write(self._plan, known)
             while (cohort := self._next()) is not None:
                 own = self.unit.experiment.with_epochs(cohort.epochs)
                 setup = self._setup(own, images, pretrained, setups, known["inputs"])
@@ -110,7 +111,8 @@ class UnitRun:
                 )
                 table.cohort_done(self.title, records)
 
-    def _write_plan(self, at_once, halving, images, pretrained, setups) -> None:
+    def _decide(self, at_once, halving, images, pretrained, setups) -> dict:
+        """What plan.json then holds."""
         unit, devices = self.unit, jax.device_count()
         trials = len(unit.trials)
         rounds = plan.rungs(unit.experiment.epochs, halving, trials)
@@ -125,8 +127,7 @@ class UnitRun:
         else:
             fitting = memory.trials_at_once(setup, place, images.train, trials)
         size = plan.cohort_size(trials, fitting, devices)
-        decided = {"cohort": size, "rounds": rounds, "inputs": place}
-        self._folder.write(self._plan, decided)
+        return {"cohort": size, "rounds": rounds, "inputs": place}
 
     def _setup(self, own: Experiment, images, pretrained, setups, place: str) -> Setup:
         """One for all cohorts of as many epochs, so that they compile once."""
@@ -201,7 +202,10 @@ def _filled(count: int) -> int:
 
 def _records(cohorts: list[Cohort], round_: int) -> list[dict] | None:
     """Of a whole round; None while a cohort of it is missing."""
-    of_round = [cohort.records for cohort in cohorts if cohort.round == round_]
-    if any(records is None for records in of_round):
-        return None
-    return [record for records in of_round for record in records]
+    found: list[dict] = []
+    for cohort in cohorts:
+        if cohort.round == round_:
+            if cohort.records is None:
+                return None
+            found += cohort.records
+    return found

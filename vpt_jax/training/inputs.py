@@ -150,7 +150,8 @@ class Stream:
         self._network = setup.network
         self._first, self._count = rows.start, rows.stop - rows.start
         self._place = place
-        self._next, self._images = None, None
+        self._next = -1  # the step whose batch comes next from `_images`
+        self._images: Iterator[np.ndarray] = iter(())
         self._epoch = functools.lru_cache(2)(self._plan)
 
     def at(self, done: int) -> jax.Array:
@@ -169,13 +170,13 @@ class Stream:
             return np.asarray(order), None
         return np.asarray(order), np.asarray(augment.draw(self._seed, epoch, order))
 
-    def _image(self, number: int) -> Image:
+    def _image(self, number: int) -> np.ndarray:
         """The one that comes after `number` others of this process."""
         done, row = divmod(number, self._count)
         epoch, batch = divmod(done, self._setup.steps_per_epoch)
         order, drawn = self._epoch(epoch)
         position = batch * self._setup.batch_size + self._first + row
-        [image] = self._source.read([order[position]])
+        [image] = self._source.read([int(order[position])])
         preset, size = self._network.preset, self._network.image_size
         if drawn is None:
             return preprocess.view(preset, image, size)
@@ -277,7 +278,7 @@ def load(network: Network, source: Source) -> np.ndarray | augment.Ragged:
     if not _goes_as_it_is(network, source):
         view = functools.partial(preprocess.view, preset, size=size)
         return np.stack(list(_read(source, view)))
-    if isinstance(source, Examples) and source.uniform_size:
+    if isinstance(source, Examples) and isinstance(source.images, np.ndarray):
         return source.images
     images = list(_read(source))
     if len({image.shape for image in images}) > 1:

@@ -128,7 +128,7 @@ def train(
 
             of_val = None
             if val is not None and done == _next_val(setup, done - 1, val, val_every):
-                of_trials = predict(network, outputs, state, frozen, val)
+                of_trials = predict(network, outputs, state[:2], frozen, val)
                 metric = network.objective.METRIC
                 of_val = [score(x, val.labels)[metric] for x in of_trials]
             for epoch in range(finished_before, done // spe):
@@ -181,14 +181,17 @@ def _advance(chunk, state: State, frozen, feed, targets, hyper, done, stop) -> S
 def predict(
     network: Network,
     outputs: Callable,
-    state: State,
+    tuned: tuple[Tree, Tree],
     frozen: Tree,
     examples: Source,
     batch: int = inputs.BATCH,
 ) -> Float[np.ndarray, "T n ..."]:
-    """Outputs of all trials for all images, in batches of one size."""
+    """Outputs of all trials for all images, in batches of one size.
+
+    `tuned` is (trainable, stats), with a trial axis.
+    """
     started = (
-        (size, outputs(state.trainable, state.stats, frozen, raw))
+        (size, outputs(*tuned, frozen, raw))
         for _, size, raw in inputs.batches(network, examples, batch)
     )
     parts = [parallel.fetch(out)[:, :size] for size, out in inputs.behind(started)]

@@ -6,7 +6,7 @@ the public code.
 
 import functools
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,11 @@ SCHEDULES = ("epoch", "step")
 
 
 class Hyper(NamedTuple):
-    """What may differ between trials; arrays of shape (T,)."""
+    """What may differ between trials; arrays of shape (T,), or their shapes."""
 
-    lr: jax.Array  # peak learning rate, already scaled by the batch size
-    weight_decay: jax.Array  # coupled for SGD, decoupled for AdamW
-    seed: jax.Array  # initialisation, order of the images, dropout
+    lr: Any  # peak learning rate, already scaled by the batch size
+    weight_decay: Any  # coupled for SGD, decoupled for AdamW
+    seed: Any  # initialisation, order of the images, dropout
 
 
 def lr_multiplier(epoch, *, epochs: int, warmup_epochs: int):
@@ -97,7 +97,7 @@ def _adamw_public(lr, mask, b1=0.9, b2=0.999, eps=1e-6, decay=0.01):
         zeros = functools.partial(jax.tree.map, jnp.zeros_like)
         return _AdamState(jnp.zeros((), jnp.int32), zeros(params), zeros(params))
 
-    def update(grads, state, params):
+    def update(grads, state, params=None):
         count = state.count + 1
         mean = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mean, grads)
         square = jax.tree.map(

@@ -64,12 +64,16 @@ def train_step(
     norm = optax.tree.norm((grads, trainable))
     alive = state.alive & jnp.isfinite(loss) & jnp.isfinite(norm)
     moved = trainable, stats, opt_state
-    kept = jax.tree.map(functools.partial(jnp.where, alive), moved, state[:3])
+    trainable, stats, opt_state = jax.tree.map(
+        functools.partial(jnp.where, alive), moved, state[:3]
+    )
     return State(
-        *kept,
-        alive,
-        state.loss.at[epoch].add(loss * size),
-        state.counted.at[epoch].add(counted),
+        trainable=trainable,
+        stats=stats,
+        opt_state=opt_state,
+        alive=alive,
+        loss=state.loss.at[epoch].add(loss * size),
+        counted=state.counted.at[epoch].add(counted),
     )
 
 
