@@ -23,7 +23,7 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
 
 from vpt_jax.errors import UserError
-from vpt_jax.types import Key, Path, Tree, fold, widened
+from vpt_jax.types import Key, Network, Path, Tree, fold, widened
 
 
 class LinearHead(nnx.Linear):
@@ -56,7 +56,7 @@ class Context:
         train: Whether dropout is on.
     """
 
-    backbone: nnx.Module
+    backbone: Network
     key: Key | None
     train: bool
 
@@ -78,7 +78,7 @@ class Edit(nnx.Module):
         """Do to the tokens what `layer` gave."""
         raise NotImplementedError
 
-    def before_block(self, i: int, tokens: Float[Array, "B N D"], context: Context):
+    def before_block(self, i: int, tokens: Float[Array, "B ... D"], context: Context):
         """The tokens that block `i` sees."""
         layer = self.layer(i)
         return tokens if layer is None else self.change(*layer, tokens, context)
@@ -99,10 +99,10 @@ class Model(nnx.Module):
             parts; None where they are kept whole.
     """
 
-    def __init__(self, backbone: nnx.Module, head: nnx.Module):
-        self.backbone = backbone
+    def __init__(self, backbone: Network, head: nnx.Module):
+        self.backbone: Network = backbone
         self.edits = nnx.Dict({})
-        self.head = head
+        self.head: Network = head
         self.reads = backbone.reads
         self.scan = self.remat = False
         self.gather: NamedSharding | None = None

@@ -23,6 +23,9 @@ Path = tuple[str | int, ...]
 Tree = Any
 """A pytree of arrays (parameters, statistics, optimizer state)."""
 
+Network = Any
+"""A backbone, or a part of one: `vpt_jax/backbones/__init__.py` says what it offers."""
+
 Key = jax.Array
 """A JAX random key."""
 
@@ -32,7 +35,7 @@ def path_name(path: Path) -> str:
     return ".".join(map(str, path))
 
 
-def fold(key: Key | None, number: int) -> Key | None:
+def fold(key: Key | None, number: int | jax.Array) -> Key | None:
     """An independent key for part `number`; None (inference) stays None."""
     return None if key is None else jax.random.fold_in(key, number)
 

@@ -13,7 +13,7 @@ from flax import nnx
 from vpt_jax.backbones.layers import BatchNorm
 from vpt_jax.errors import UserError
 from vpt_jax.model import Model, inside
-from vpt_jax.types import Path
+from vpt_jax.types import Network, Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ def group(path: Path, variable: nnx.Variable, config: PartialConfig, model: Mode
     return "trainable" if norm else "frozen"
 
 
-def _last_steps(model: Model, config: PartialConfig) -> list[nnx.Module]:
+def _last_steps(model: Model, config: PartialConfig) -> list[Network]:
     """The last k blocks and what is between them."""
     steps = list(model.backbone.steps)
     first = model.backbone.blocks[-config.blocks]
