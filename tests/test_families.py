@@ -23,7 +23,7 @@ from vpt_jax.backbones.siglip import SigLIPConfig
 from vpt_jax.backbones.swin import SwinConfig
 from vpt_jax.backbones.vit import ViTConfig
 from vpt_jax.methods import METHODS
-from vpt_jax.model import Context
+from vpt_jax.model import Context, merged_backbone
 from vpt_jax.types import flatten, path_name
 
 SHAPE = (16, 8, 3, 2, 16, 64)
@@ -238,3 +238,12 @@ def test_scan_does_not_grow_with_depth(monkeypatch):
         return str(jax.make_jaxpr(run)(images)).count("dot_general")
 
     assert equations(6) == equations(12)
+
+
+def test_ssf_on_a_resnet_has_more_than_a_plain_one_can_hold():
+    """Its convolutions have no bias; `export.check_backbone` names one and refuses."""
+    chosen, model = build("resnet", "ssf", {})
+    plain = flatten(nnx.as_pure(nnx.state(build("resnet", "linear", {})[1].backbone)))
+    merged = flatten(nnx.as_pure(nnx.state(merged_backbone(model))))
+    added = merged.keys() - plain.keys()
+    assert added and {path[-1] for path in added} == {"bias"}

@@ -225,7 +225,7 @@ def test_untrained_prompts_can_come_from_images():
 def test_fourier_prompts_are_the_real_part_of_a_transform():
     model, _ = make("vfpt", {"length": 4, "fourier": 0.5, "dropout": 0.0})
     edit = model.edits["prompt"]
-    stored = np.asarray(edit.prompts.tokens[0][...])
+    stored = edit.prompts.tokens[0][...]
     found = edit.prompts(stored, 1, jnp.float32, context(model))[0]
     wanted = np.concatenate([np.fft.fft2(stored[:2]).real, stored[2:]])
     np.testing.assert_allclose(found, wanted, atol=1e-5)
@@ -403,6 +403,13 @@ def test_an_option_of_two_methods_goes_to_both():
     assert [choice.config.dropout for choice in both] == [0.3, 0.3]
     names = "+".join(choice.name for choice in both)
     assert methods.choose(names, methods.options_of(both)) == both
+
+
+def test_a_whole_number_is_a_fraction_where_one_is_asked_for():
+    """As a sweep's 'dropout=0,0.1' gives it."""
+    for name, option in (("prompt", "dropout"), ("full", "drop_path")):
+        [choice] = methods.choose(name, {option: 0})
+        assert type(getattr(choice.config, option)) is float
 
 
 def test_options_of_one_name_have_one_meaning():

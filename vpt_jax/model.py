@@ -24,7 +24,7 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
 
 from vpt_jax.errors import UserError
-from vpt_jax.types import Key, Path, Tree, fold, widened
+from vpt_jax.types import Backbone, Key, Path, Tree, fold, widened
 
 
 class FinalBias(nnx.Param):
@@ -63,7 +63,7 @@ class Context:
         train: Whether dropout is on.
     """
 
-    backbone: nnx.Module
+    backbone: Backbone
     key: Key | None
     train: bool
 
@@ -85,7 +85,7 @@ class Edit(nnx.Module):
         """Do to the tokens what `layer` gave."""
         raise NotImplementedError
 
-    def before_block(self, i: int, tokens: Float[Array, "B N D"], context: Context):
+    def before_block(self, i: int, tokens: Float[Array, "B ... D"], context: Context):
         """The tokens that block `i` sees."""
         layer = self.layer(i)
         return tokens if layer is None else self.change(*layer, tokens, context)
@@ -106,10 +106,10 @@ class Model(nnx.Module):
             parts; None where they are kept whole.
     """
 
-    def __init__(self, backbone: nnx.Module, head: nnx.Module):
-        self.backbone = backbone
+    def __init__(self, backbone: Backbone, head: nnx.Module):
+        self.backbone: Backbone = backbone
         self.edits = nnx.Dict({})
-        self.head = head
+        self.head: Backbone = head
         self.reads = backbone.reads
         self.scan = self.remat = False
         self.gather: NamedSharding | None = None

@@ -26,6 +26,9 @@ Tree = Any
 Config = Any
 """An ml_collections ConfigDict: what its entries are, no type checker can know."""
 
+Backbone = Any
+"""A backbone, or a part of one: `vpt_jax/backbones/__init__.py` says what it offers."""
+
 Key = jax.Array
 """A JAX random key."""
 
@@ -35,7 +38,7 @@ def path_name(path: Path) -> str:
     return ".".join(map(str, path))
 
 
-def fold(key: Key | None, number: int) -> Key | None:
+def fold(key: Key | None, number: int | jax.Array) -> Key | None:
     """An independent key for part `number`; None (inference) stays None."""
     return None if key is None else jax.random.fold_in(key, number)
 

@@ -1,8 +1,8 @@
 """The digits task, the containers it comes in, and the lookup of tasks."""
 
-import numpy as np
 import dataclasses
 
+import numpy as np
 import pytest
 
 from vpt_jax import data

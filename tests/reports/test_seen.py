@@ -25,7 +25,9 @@ def tuned_of(method, **options):
 def examples_of(count):
     images, labels = tiny.make_data()
     ids = [str(n) for n in range(count)]
-    return Examples.from_images(list(np.asarray(images)[:count]), np.asarray(labels[:count]), ids)
+    return Examples.from_images(
+        list(np.asarray(images)[:count]), np.asarray(labels[:count]), ids
+    )
 
 
 def test_the_head_makes_the_logits_of_the_features():

@@ -14,13 +14,14 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from types import ModuleType
+from typing import Any
 
 from flax import nnx
 
 from vpt_jax.errors import UserError
 from vpt_jax.methods.recipes import METHODS, Lengths, Recipe
 from vpt_jax.model import Model
-from vpt_jax.types import Path, Tree, path_name
+from vpt_jax.types import Backbone, Path, Tree, path_name
 
 GROUPS = ("stats", "trainable", "frozen")  # the first that any method names, wins
 
@@ -30,7 +31,7 @@ class Choice:
     """A method and its options."""
 
     name: str
-    config: object
+    config: Any
 
     @property
     def recipe(self) -> Recipe:
@@ -79,7 +80,7 @@ def choose(
     known = {}
     for part, _ in parts:
         fields = dataclasses.fields(METHODS[part].config)
-        known[part] = [field.name for field in fields]
+        known[part] = {field.name: field.type for field in fields}
     everything = [option for names in known.values() for option in names]
     unknown = [option for option in options if option not in everything]
     if unknown:
@@ -89,7 +90,8 @@ def choose(
         )
 
     def own(part: str, values: Mapping) -> dict:
-        return {key: value for key, value in values.items() if key in known[part]}
+        fields = known[part]
+        return {k: _number(v, fields[k]) for k, v in values.items() if k in fields}
 
     usual = {}
     for part, fixed in reversed(parts):
@@ -126,7 +128,7 @@ def image_size(choices: Iterable[Choice], size: int) -> int:
 
 
 def build(
-    backbone: nnx.Module, head: nnx.Module, choices: Iterable[Choice], rngs: nnx.Rngs
+    backbone: Backbone, head: nnx.Module, choices: Iterable[Choice], rngs: nnx.Rngs
 ) -> Model:
     """The plain backbone with a task's head and the methods attached."""
     model = Model(backbone, head)
@@ -182,6 +184,12 @@ def _parse_one(name: str) -> tuple[str, Mapping]:
     raise UserError(
         f"unknown method {name!r}; known: {known}, and several joined by '+'"
     )
+
+
+def _number(value, declared):
+    """A value of an option; 0 is 0.0 where a fraction is asked for."""
+    whole = type(value) is int and declared in (float, float | None)
+    return float(value) if whole else value
 
 
 def _label_one(part: str, options: Mapping, backbone: str) -> str:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from vpt_jax.backbones.layers import gelu
 from vpt_jax.errors import UserError
 from vpt_jax.model import Model
-from vpt_jax.types import Path, fold
+from vpt_jax.types import Backbone, Path, fold
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Bottleneck(nnx.Module):
         self.activation = activation
         self.dropout = nnx.Dropout(dropout)
 
-    def __call__(self, x: Float[Array, "B N D"], *, key=None, train=False):
+    def __call__(self, x: Float[Array, "B ... D"], *, key=None, train=False):
         hidden = self.activation(self.down(x))
         hidden = self.dropout(hidden, deterministic=not train, rngs=key)
         return self.up(hidden)
@@ -68,16 +68,16 @@ class Bottleneck(nnx.Module):
 class AdaptedMlp(nnx.Module):
     """An MLP with an adapter on its output."""
 
-    def __init__(self, base: nnx.Module, adapter: Bottleneck):
+    def __init__(self, base: Backbone, adapter: Bottleneck):
         self.base = base
         self.adapter = adapter
 
-    def __call__(self, x: Float[Array, "B N D"], *, key=None, train=False):
+    def __call__(self, x: Float[Array, "B ... D"], *, key=None, train=False):
         y = self.base(x, key=fold(key, 0), train=train)
         return y + self.adapter(y, key=fold(key, 1), train=train)
 
 
-def blocks_with_mlp(model: Model, method: str) -> list[nnx.Module]:
+def blocks_with_mlp(model: Model, method: str) -> list[Backbone]:
     """The blocks, each of which must offer its `mlp`."""
     blocks = list(model.backbone.blocks)
     if not all(hasattr(block, "mlp") for block in blocks):

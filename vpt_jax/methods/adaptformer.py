@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from vpt_jax.errors import UserError
 from vpt_jax.methods.adapter import Bottleneck, blocks_with_mlp
 from vpt_jax.model import Model
-from vpt_jax.types import Path, fold
+from vpt_jax.types import Backbone, Path, fold
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +39,12 @@ class AdaptFormerConfig:
 class ParallelMlp(nnx.Module):
     """An MLP with a bottleneck beside it."""
 
-    def __init__(self, base: nnx.Module, adaptformer: Bottleneck, scale: float):
+    def __init__(self, base: Backbone, adaptformer: Bottleneck, scale: float):
         self.base = base
         self.adaptformer = adaptformer
         self.scale = scale
 
-    def __call__(self, x: Float[Array, "B N D"], *, key=None, train=False):
+    def __call__(self, x: Float[Array, "B ... D"], *, key=None, train=False):
         beside = self.adaptformer(x, key=fold(key, 1), train=train)
         return self.base(x, key=fold(key, 0), train=train) + self.scale * beside
 

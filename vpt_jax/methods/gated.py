@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from vpt_jax.errors import UserError
 from vpt_jax.methods import prompt
 from vpt_jax.model import Model
-from vpt_jax.types import Path
+from vpt_jax.types import Backbone, Path
 
 TEMPERATURES = (0.01, 10.0)  # the release's bounds
 
@@ -50,7 +50,7 @@ class Gate(nnx.Param):
 class Gated(nnx.Module):
     """A block that passes on a mixture of the prompts before and behind it."""
 
-    def __init__(self, block: nnx.Module, tokens: slice, config: GatedConfig):
+    def __init__(self, block: Backbone, tokens: slice, config: GatedConfig):
         self.block = block
         self.start, self.stop = tokens.start, tokens.stop
         self.gate = Gate(jnp.full((), -config.gate_init, jnp.result_type(float)))
@@ -69,7 +69,7 @@ class Gated(nnx.Module):
 class Tempered(nnx.Module):
     """A query projection over a temperature, which so divides the logits."""
 
-    def __init__(self, query: nnx.Module):
+    def __init__(self, query: Backbone):
         self.query = query
         self.temperature = Gate(jnp.ones((), jnp.result_type(float)))
 

@@ -13,7 +13,7 @@ from flax import nnx
 from vpt_jax.backbones.layers import BatchNorm
 from vpt_jax.errors import UserError
 from vpt_jax.model import Model, inside
-from vpt_jax.types import Path
+from vpt_jax.types import Backbone, Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ def group(path: Path, variable: nnx.Variable, config: PartialConfig, model: Mode
     return "trainable" if norm else "frozen"
 
 
-def _last_pieces(model: Model, config: PartialConfig) -> list[nnx.Module]:
+def _last_pieces(model: Model, config: PartialConfig) -> list[Backbone]:
     """The last k blocks and what is between them."""
     pieces = list(model.backbone.pieces)
     first = model.backbone.blocks[-config.blocks]

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Int
 
 from vpt_jax.errors import UserError
 from vpt_jax.model import Context, Edit, Model
-from vpt_jax.types import Path, Tree
+from vpt_jax.types import Backbone, Path, Tree
 
 FROM_IMAGES = ("cls", "cls_layers", "prototypes")
 INITS = ("xavier", "normal", *FROM_IMAGES)
@@ -124,7 +124,7 @@ def check_common(config) -> None:
         raise UserError("method.layers needs method.deep=True; shallow is one layer")
 
 
-def prompted(config, backbone: nnx.Module) -> range:
+def prompted(config, backbone: Backbone) -> range:
     """The blocks that get prompts.
 
     Raises:
@@ -146,7 +146,7 @@ def prompted(config, backbone: nnx.Module) -> range:
     return range(layers) if layers > 0 else range(depth + layers, depth)
 
 
-def uniform_bound(backbone: nnx.Module, channels: int) -> float:
+def uniform_bound(backbone: Backbone, channels: int) -> float:
     """Xavier uniform over a patch (`src/models/vit_prompt/vit.py:57`)."""
     return math.sqrt(6 / (3 * backbone.config.patch**2 + channels))
 
@@ -181,7 +181,7 @@ class PromptTokens(nnx.Module):
 
     def __call__(
         self,
-        prompt: Float[Array, "P D"],
+        prompt: Float[Array, "P stored"],
         batch: int,
         dtype,
         context: Context,
@@ -284,7 +284,7 @@ def attach(model: Model, config: PromptConfig, rngs: nnx.Rngs) -> None:
         model.reads = edit.reads(config.pool, len(model.backbone.blocks))
 
 
-def group(path: Path, variable: nnx.Variable, config: PromptConfig, model: Model):
+def group(path: Path, variable: nnx.Variable, config, model: Model):
     """Prompts, their projection and the head are trained.
 
     Untrained prompts are of the trial all the same, not of the frozen network that all
@@ -326,7 +326,7 @@ def initialise(model: Model, config: PromptConfig, batches: Iterable) -> None:
 
 
 def _cls_tokens(
-    backbone: nnx.Module, batches: Iterable
+    backbone: Backbone, batches: Iterable
 ) -> tuple[Float[np.ndarray, "n L D"], Int[np.ndarray, " n"]]:
     """The CLS token of every image after every block of the plain backbone."""
 

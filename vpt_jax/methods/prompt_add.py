@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from vpt_jax.errors import UserError
 from vpt_jax.methods import prompt
 from vpt_jax.model import Context, Edit, Model
-from vpt_jax.types import Tree
+from vpt_jax.types import Backbone, Tree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ def attach(model: Model, config: AddConfig, rngs: nnx.Rngs) -> None:
 group = prompt.group
 
 
-def _num_tokens(backbone: nnx.Module) -> int:
+def _num_tokens(backbone: Backbone) -> int:
     side = backbone.config.image_size
     image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     return jax.eval_shape(backbone.embed, image).shape[1]

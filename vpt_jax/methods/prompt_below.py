@@ -21,7 +21,7 @@ from vpt_jax.data import preprocess
 from vpt_jax.errors import UserError
 from vpt_jax.methods.prompt import Prompt, uniform_bound
 from vpt_jax.model import Context, Edit, Model
-from vpt_jax.types import Path
+from vpt_jax.types import Backbone, Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ def attach(model: Model, config: BelowConfig, rngs: nnx.Rngs) -> None:
     )
     kernel = old.kernel[...]
     wide.kernel[...] = jnp.concatenate([kernel, new.astype(kernel.dtype)], axis=2)
-    if old.bias is not None:
+    if wide.bias is not None and old.bias is not None:
         wide.bias[...] = old.bias[...]
     setattr(backbone, name, wide)
     if backbone.has_statistics:
@@ -110,7 +110,7 @@ def attach(model: Model, config: BelowConfig, rngs: nnx.Rngs) -> None:
     model.add_edit("below", edit)
 
 
-def _first(backbone: nnx.Module) -> str:
+def _first(backbone: Backbone) -> str:
     """The name of the first convolution."""
     return "patch_embed" if hasattr(backbone.config, "patch") else "stem"
 

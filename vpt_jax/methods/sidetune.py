@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 
 from vpt_jax.errors import UserError
 from vpt_jax.model import Model
-from vpt_jax.types import Path
+from vpt_jax.types import Backbone, Path
 
 # torchvision's index in `features`: in, out, kernel, stride, padding, pooled behind
 LAYERS = {
@@ -79,7 +79,7 @@ class AlexNetFeatures(nnx.Module):
 class Beside(nnx.Module):
     """A piece that lets the side features pass."""
 
-    def __init__(self, block: nnx.Module):
+    def __init__(self, block: Backbone):
         self.block = block
 
     def __call__(self, x, read: slice = slice(None), **kwargs):
@@ -90,7 +90,7 @@ class Beside(nnx.Module):
 class SideTuned(nnx.Module):
     """A backbone and a side network; what flows is (tokens, side features)."""
 
-    def __init__(self, base: nnx.Module, rngs: nnx.Rngs):
+    def __init__(self, base: Backbone, rngs: nnx.Rngs):
         self.base = base
         self.config, self.dtype, self.width = base.config, base.dtype, base.width
         self.reads, self.has_statistics = base.reads, base.has_statistics

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from vpt_jax.backbones.layers import BatchNorm
 from vpt_jax.model import Model
-from vpt_jax.types import Path
+from vpt_jax.types import Backbone, Path
 
 WRAPPED = (nnx.Linear, nnx.Conv, nnx.LayerNorm, BatchNorm)
 
@@ -29,30 +29,34 @@ class SsfParam(nnx.Param):
 class Scaled(nnx.Module):
     """A layer whose output is scaled and shifted."""
 
-    def __init__(self, base: nnx.Module, rngs: nnx.Rngs):
+    def __init__(self, base: Backbone, rngs: nnx.Rngs):
         self.base = base
-        weight = base.scale if hasattr(base, "scale") else base.kernel
-        noise = jax.random.normal(rngs.params(), (2, weight.shape[-1]))
+        noise = jax.random.normal(rngs.params(), (2, _weight(base).shape[-1]))
         # The release's start: normal around 1 and 0 with deviation 0.02.
         self.scale = SsfParam(1 + 0.02 * noise[0])
         self.shift = SsfParam(0.02 * noise[1])
 
-    def __call__(self, x: Float[Array, "*B D"], *args) -> Float[Array, "*B E"]:
+    def __call__(self, x: Float[Array, "... D"], *args) -> Float[Array, "... E"]:
         y = self.base(x, *args)
         scale, shift = self.scale[...].astype(y.dtype), self.shift[...].astype(y.dtype)
         lead = (1,) * (y.ndim - 1)
         return y * scale.reshape(*lead, -1) + shift.reshape(*lead, -1)
 
-    def merged(self) -> nnx.Module:
+    def merged(self) -> Backbone:
         """The layer with scale and shift inside its own parameters."""
         base, scale = self.base, self.scale[...]
-        weight = base.scale if isinstance(base, nnx.LayerNorm) else base.kernel
+        weight = _weight(base)
         weight[...] *= scale.reshape((1,) * (weight.ndim - 1) + (-1,))
         if base.bias is None:
             base.bias = nnx.Param(self.shift[...])
         else:
             base.bias[...] = base.bias[...] * scale + self.shift[...]
         return base
+
+
+def _weight(base: Backbone) -> nnx.Param:
+    """The scale of a norm, the kernel of another layer; its last axis is the output."""
+    return base.scale if hasattr(base, "scale") else base.kernel
 
 
 def attach(model: Model, config: SsfConfig, rngs: nnx.Rngs) -> None:
