@@ -9,6 +9,7 @@ python launch.py --mode eval    --workdir runs/a
 python launch.py --mode predict --workdir runs/a --images photos/
 python launch.py --mode doctor  --config configs/vtab.py:cifar100
 python launch.py --mode prepare --config configs/vtab.py:all --config.data.dir=TFDS_DIR
+python launch.py --mode plan    --config configs/vtab.py:cifar100 --on v5e:2x4
 """
 
 from vpt_jax.cli import main

@@ -21,30 +21,9 @@ import dataclasses
 
 from vpt_jax import backbones, data
 from vpt_jax.backbones.vit import ViTConfig
+from vpt_jax.data.vtab import TEST_IMAGES
 
 GRID, SEEDS, EPOCHS, TRAIN, VAL, VAL_EVERY = 40, 5, 100, 800, 200, 10
-TEST_IMAGES = {
-    "cifar100": 10_000,
-    "caltech101": 6_084,
-    "dtd": 1_880,
-    "flowers102": 6_149,
-    "pets": 3_669,
-    "svhn": 26_032,
-    "sun397": 21_750,
-    "patch_camelyon": 32_768,
-    "eurosat": 5_400,
-    "resisc45": 6_300,
-    "retinopathy": 42_670,
-    "clevr_count": 15_000,
-    "clevr_distance": 15_000,
-    "dmlab": 22_735,
-    "kitti_distance": 711,
-    "dsprites_location": 73_728,
-    "dsprites_orientation": 73_728,
-    "smallnorb_azimuth": 12_150,
-    "smallnorb_elevation": 12_150,
-}
-"""Per task of VTAB-1k, as its own code counts them."""
 
 BACKWARD = {"linear": 0, "vpt_deep": 1, "full": 2}
 """Cost of a backward pass in forward passes."""

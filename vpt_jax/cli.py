@@ -38,8 +38,15 @@ _PROCESS = flags.DEFINE_integer(
     "process", None, "The number of this process from 0, where nothing tells it."
 )
 _OUTPUT = flags.DEFINE_string(
-    "output", None, "predict: a .csv or .json file (default: in the workdir)."
+    "output",
+    None,
+    "predict: a .csv or .json file (default: in the workdir); plan: a .json file.",
 )
+_ON = flags.DEFINE_string(
+    "on", None, "plan: v5e:4x8 and other TPU slices, h200, b200:8 and other GPUs, cpu."
+)
+_OF = flags.DEFINE_enum("of", "train", ["train", "sweep"], "plan: of which mode.")
+_PRICE = flags.DEFINE_float("price", None, "plan: of a chip for an hour.")
 _FEATURES = flags.DEFINE_integer(
     "features",
     0,
@@ -178,6 +185,29 @@ def doctor(_) -> int:
     return 0 if all(line.ready for line in found) else 2
 
 
+def plan(_) -> int:
+    """Say what a run or a sweep takes on devices that need not be here."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # what is here is not asked
+    from vpt_jax.planning import plan as planning
+    from vpt_jax.planning import show, target
+    from vpt_jax.runs.files import write_json
+
+    config = need(_CONFIG.value, "--config")
+    on = target.find(need(_ON.value, "--on, such as v5e:4x8"))
+    output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
+    if output is not None and output.suffix != ".json":
+        raise UserError(f"--output {output} must end in .json")
+    found = planning.plan(config, on, _OF.value == "sweep")
+    show.show(found, _PRICE.value)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_json(output, found)
+        print(output)
+    return 0 if found["fits"] else 1
+
+
 def prepare(_) -> int:
     """Download and prepare the data of a task or a group of tasks."""
     from vpt_jax import data, prepare, progress
@@ -201,6 +231,7 @@ MODES = {
     "predict": predict,
     "doctor": doctor,
     "prepare": prepare,
+    "plan": plan,
 }
 _MODE = flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")
 

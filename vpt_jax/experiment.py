@@ -75,16 +75,25 @@ class NetworkChoice:
 
         Those that the method trains stay as exact as the file has them.
         """
-        backbone = self.backbone
         return checkpoints.load(
-            backbone.name,
-            backbone.checkpoint,
-            backbone.image_size,
-            dtype=jnp.dtype(backbone.precision),
-            frozen_dtype=jnp.dtype(backbone.dtype),
-            trained=self.trained_weights,
-            on_host=backbone.shard or jax.process_count() > 1,
+            self.backbone.name,
+            self.backbone.checkpoint,
+            self.backbone.image_size,
+            **self._kinds(),
+            on_host=self.backbone.shard or jax.process_count() > 1,
         )
+
+    def abstract_backbone(self) -> Pretrained:
+        """The backbone with shapes in place of its weights."""
+        backbone = self.backbone
+        return checkpoints.abstract(backbone.name, backbone.image_size, **self._kinds())
+
+    def _kinds(self) -> dict:
+        return {
+            "dtype": jnp.dtype(self.backbone.precision),
+            "frozen_dtype": jnp.dtype(self.backbone.dtype),
+            "trained": self.trained_weights,
+        }
 
     def trained_weights(self, graphdef, shapes) -> frozenset[Path]:
         """Paths in the plain backbone of what the method trains."""

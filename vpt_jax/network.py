@@ -59,23 +59,36 @@ class Network:
         return methods.split(model, self.method)
 
     @functools.cached_property
-    def _plain(self) -> Model:
-        return self.build(jax.random.key(0), self.pretrained.params)
+    def _plain(self) -> tuple[nnx.GraphDef, Tree, Tree, Tree, frozenset[Path]]:
+        """The parts of a model, and the paths of its final biases."""
+        params, fixed = self.pretrained.params, []
+
+        def make(params: Tree) -> tuple[Tree, Tree, Tree]:
+            model = self.build(jax.random.key(0), params)
+            graphdef, *groups = self.split(model)
+            biases = flatten(nnx.as_pure(nnx.state(model, FinalBias)))
+            fixed.extend((graphdef, frozenset(biases)))
+            return tuple(groups)
+
+        shapes = isinstance(jax.tree.leaves(params)[0], jax.ShapeDtypeStruct)
+        groups = jax.eval_shape(make, params) if shapes else make(params)
+        graphdef, biases = fixed
+        return graphdef, *groups, biases
 
     @functools.cached_property
-    def parts(self):
-        """(graphdef, trainable, frozen, stats) with shapes; `frozen` has arrays."""
-        graphdef, trainable, frozen, stats = self.split(self._plain)
+    def parts(self) -> tuple[nnx.GraphDef, Tree, Tree, Tree]:
+        """(graphdef, trainable, frozen, stats) with shapes; `frozen` has the arrays of
+        the backbone, if that has any."""
+        graphdef, trainable, frozen, stats, _ = self._plain
         shapes = functools.partial(
             jax.eval_shape, functools.partial(jax.tree.map, widened)
         )
         return graphdef, shapes(trainable), frozen, shapes(stats)
 
-    @functools.cached_property
+    @property
     def final_biases(self) -> frozenset[Path]:
         """Of the heads' last layers, which SGD does not decay."""
-        state = nnx.state(self._plain, FinalBias)
-        return frozenset(flatten(nnx.as_pure(state)))
+        return self._plain[-1]
 
     @functools.cached_property
     def first_trained(self) -> int:

@@ -10,7 +10,7 @@ all decide alike, and process 0 writes.
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import jax
@@ -160,16 +160,22 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def make_mesh(num_trials: int, batch_size: int) -> Mesh:
+def make_mesh(
+    num_trials: int, batch_size: int, devices: Sequence[jax.Device] = ()
+) -> Mesh:
     """All devices as (trial, data): first as many over trials as divide them.
 
     A batch that the remaining devices do not divide evenly uses as many as do. The
     devices of a process follow each other: it holds successive rows of a batch.
 
+    Args:
+        num_trials, batch_size: What is to be spread.
+        devices: Empty: those that JAX has here.
+
     Raises:
         UserError: Several processes, and devices that nothing is left for.
     """
-    devices = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
+    devices = sorted(devices or jax.devices(), key=lambda d: (d.process_index, d.id))
     trial = math.gcd(num_trials, len(devices))
     data = math.gcd(batch_size, len(devices) // trial)
     if jax.process_count() > 1 and trial * data < len(devices):

@@ -96,11 +96,11 @@ def test_a_run_with_weights_in_parts_can_be_loaded(tiny, tmp_path):
     tiny.epochs, tiny.batch_size, tiny.backbone.shard = 1, 500, True
     assert api.tune(tiny, tmp_path)["status"] == "ok"
     model = api.load(tmp_path)
-    weights = jax.tree.leaves(model.setup.network.pretrained.params)
+    weights = jax.tree.leaves(model.network.pretrained.params)
     assert all(isinstance(x, np.ndarray) for x in weights)  # no device has them whole
     parts = model.predict([np.zeros((8, 8, 3), np.uint8)])
-    plain = dataclasses.replace(model.setup, shard=False)
-    whole = dataclasses.replace(model, setup=plain)
+    plain = dataclasses.replace(model.network, shard=False)
+    whole = dataclasses.replace(model, network=plain)
     np.testing.assert_allclose(
         whole.predict([np.zeros((8, 8, 3), np.uint8)]), parts, atol=1e-6
     )

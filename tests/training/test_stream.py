@@ -4,6 +4,7 @@ import dataclasses
 import threading
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from training import tiny
@@ -128,7 +129,7 @@ def test_crops_are_the_same_in_any_chunks_and_for_any_trials():
 
 
 def stream(setup, rows=slice(0, 4), examples=None):
-    return inputs.Stream(examples or photos(), setup, 3, rows, lambda batch: batch)
+    return inputs.Stream(examples or photos(), setup, 3, rows, jnp.asarray)
 
 
 def test_a_stream_begins_anywhere_and_is_the_same_for_any_number_of_processes():

@@ -161,6 +161,7 @@ class DropPath(nnx.Module):
     ) -> Float[Array, "B *N D"]:
         if not train or self.rate == 0:
             return x
+        assert key is not None
         each = (x.shape[0],) + (1,) * (x.ndim - 1)
         kept = jax.random.bernoulli(key, 1 - self.rate, each)
         return jnp.where(kept, x / (1 - self.rate), jnp.zeros_like(x))

@@ -94,7 +94,7 @@ class ResNetBlock(nnx.Module):
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             branch = norm(conv(branch), mask, train)
             branch = branch if i == last else jax.nn.relu(branch)
-        if self.shortcut is not None:
+        if self.shortcut is not None and self.shortcut_norm is not None:
             x = self.shortcut_norm(self.shortcut(x), mask, train)
         return jax.nn.relu(x + branch)[:, read]
 
@@ -166,7 +166,8 @@ class ResNet(nnx.Module):
         """Normalised images to the first feature map."""
         x = self.stem(images.astype(self.dtype))
         x = jax.nn.relu(self.stem_norm(x, mask, train))
-        return nnx.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        edge = ((1, 1), (1, 1))  # flax takes it, whatever its hint says
+        return nnx.max_pool(x, (3, 3), (2, 2), padding=edge)  # pyright: ignore
 
     def pool(self, tokens: Float[Array, "B h w D"]) -> Float[Array, "B D"]:
         """The mean over positions."""

@@ -85,9 +85,7 @@ def load(
         UserError: Nothing there, unreadable, or not this architecture.
     """
     config = backbones.get_config(name, image_size)
-    graphdef, state = nnx.split(backbones.abstract(config, dtype))
-    shapes = nnx.as_pure(state)
-    exact, frozen_dtype = trained(graphdef, shapes), jnp.dtype(frozen_dtype)
+    graphdef, shapes, exact = _plain(config, dtype, trained)
     if source == "random":
         model = backbones.FAMILIES[type(config)](config, dtype=dtype, rngs=nnx.Rngs(0))
         params = nnx.as_pure(nnx.state(model))
@@ -99,12 +97,30 @@ def load(
         params = jax.device_get(params) if on_host else params
         return Pretrained(config, graphdef, params, source, source)
     source, path, sha256 = locate(name, source)
-    arrays = load_arrays(path, config, shapes, frozen_dtype, exact)
+    arrays = load_arrays(path, config, shapes, jnp.dtype(frozen_dtype), exact)
     if not on_host:
         for leaf in list(arrays):  # one array at a time: never a whole second copy
             arrays[leaf] = jax.block_until_ready(jax.device_put(arrays[leaf]))
             gc.collect(0)  # jax lets go of what it has copied only then
     return Pretrained(config, graphdef, unflatten(shapes, arrays), source, sha256)
+
+
+def abstract(name: str, image_size: int, *, dtype, frozen_dtype, trained) -> Pretrained:
+    """What `load` gives, with shapes in place of the weights: no file is opened."""
+    config = backbones.get_config(name, image_size)
+    graphdef, shapes, exact = _plain(config, dtype, trained)
+    stored = {
+        path: jax.ShapeDtypeStruct(x.shape, x.dtype if path in exact else frozen_dtype)
+        for path, x in flatten(shapes).items()
+    }
+    return Pretrained(config, graphdef, unflatten(shapes, stored), "shapes", "shapes")
+
+
+def _plain(config, dtype, trained) -> tuple[nnx.GraphDef, Tree, Collection[Path]]:
+    """A backbone's structure, its shapes, and the paths of what will be trained."""
+    graphdef, state = nnx.split(backbones.abstract(config, dtype))
+    shapes = nnx.as_pure(state)
+    return graphdef, shapes, trained(graphdef, shapes)
 
 
 def trusted(name: str, source: object) -> str | None:

@@ -1,7 +1,7 @@
 """What a task is: a data set with its splits and labels, and what is predicted."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 
 from vpt_jax.data.examples import Examples
@@ -26,6 +26,7 @@ class Task:
       class_names: the C names, given the data directory.
       preset: the preprocessing (`preprocess.PRESETS`) used where none is chosen.
       prompt_lengths: P of VPT-shallow and VPT-deep where none is chosen.
+      counts: images of 'train', 'val' and 'test', where known without the data.
       tfds: what must be prepared for it; None if it needs no TFDS data.
       manual: what to do where the data cannot be prepared; None if it always can.
     """
@@ -38,6 +39,7 @@ class Task:
     preset: str = "vpt"
     prompt_lengths: tuple[int, int] = (10, 10)
     kind: str = "classification"
+    counts: Mapping[str, int] | None = None
     tfds: TfdsSet | None = None
     manual: str | None = None
 

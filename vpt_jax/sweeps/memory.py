@@ -2,13 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import psutil
 
 from vpt_jax import parallel
 from vpt_jax.data.source import Source
-from vpt_jax.training import inputs, programs
-from vpt_jax.training.optim import Hyper
+from vpt_jax.planning import compiled
+from vpt_jax.training import inputs
 from vpt_jax.training.setup import Setup
 from vpt_jax.types import Tree
 
@@ -18,24 +17,17 @@ SHARE = 0.8  # of the memory that is free; the rest is for scoring and fragmenta
 def trials_at_once(setup: Setup, place: str, source: Source, num_trials: int) -> int:
     """As many of `num_trials` as the compiled program has memory for, over all devices.
 
-    The program is compiled for all of them first, and once more for as many as fit if
-    they do not, so that a grid that fits costs the one compilation that it needs.
-
     Args:
         setup, place: From `inputs.placed` and `inputs.decide`.
         source: The training images.
         num_trials: That are to be run.
     """
-    at_once, free = num_trials, SHARE * free_bytes()
     fed = step_inputs(setup, place, source)
-    while at_once > 1:
-        needed = bytes_of(setup, place, fed, at_once)
-        if needed <= free:
-            break
-        fixed = bytes_of(setup, place, fed, 1)
-        per_trial = (needed - fixed) / (at_once - 1)
-        at_once = min(at_once - 1, max(1, int((free - fixed) / per_trial) + 1))
-    return at_once
+
+    def needed(trials: int) -> int:
+        return bytes_of(setup, place, fed, trials)
+
+    return compiled.fitting(needed, num_trials, SHARE * free_bytes())
 
 
 def bytes_of(setup: Setup, place: str, fed: tuple[Tree, Tree], num_trials: int) -> int:
@@ -47,35 +39,8 @@ def bytes_of(setup: Setup, place: str, fed: tuple[Tree, Tree], num_trials: int) 
         num_trials: T.
     """
     mesh = parallel.make_mesh(num_trials, setup.batch_size)
-    trials, copies = parallel.over_trials(mesh), parallel.replicated(mesh)
-
-    def placed(tree, sharding):
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
-        )
-
-    number = jax.ShapeDtypeStruct((num_trials,), jnp.result_type(float))
-    seed = jax.ShapeDtypeStruct((num_trials,), jnp.uint32)
-    hyper = placed(Hyper(number, number, seed), trials)
-    init = programs.make_init(setup, mesh)
-    state = placed(jax.eval_shape(init, setup.network.pretrained.params, hyper), trials)
-    (images, targets), feed = fed, inputs.feed_of(place)
-    if feed == "all":
-        images = placed(images, copies)
-    elif feed == "shared":
-        images = placed(images, parallel.over_batch(mesh))
-    else:
-        each = jax.ShapeDtypeStruct((num_trials, *images.shape), images.dtype)
-        images = placed(each, parallel.over_both(mesh))
-    frozen = setup.network.parts[2]
-    where = parallel.frozen_shardings(mesh, frozen, setup.network.shard)
-    frozen = jax.tree.map(placed, frozen, where)
-    bounds = np.int32(0), np.int32(0)
-    arguments = state, frozen, images, placed(targets, copies), hyper, *bounds
-    program = programs.compile_chunk(setup, mesh, feed, *arguments)
-    used = program.memory_analysis()
-    # The state is donated: its output takes no memory of its own.
-    return used.temp_size_in_bytes + used.argument_size_in_bytes
+    program = compiled.chunk(setup, mesh, place, fed, num_trials)
+    return compiled.bytes_of(program)
 
 
 def step_inputs(setup: Setup, place: str, source: Source) -> tuple[Tree, Tree]:

@@ -93,18 +93,18 @@ def jobs(config: Config) -> list[Job]:
     for task, (position, (label, changes)) in itertools.product(
         tasks, enumerate(variants)
     ):
-        own: Config = ConfigDict(config.copy_and_resolve_references())
-        own.task, own.sweep.variants = task, ()
-        for key, value in changes.items():
-            change(own, key, value)
+        own = changed(config, {"task": task, "sweep.variants": (), **changes})
         parts = [task] * (len(tasks) > 1) + [_folder(label)] * bool(label)
         result.append(Job("/".join(parts), own, label, position))
     return result
 
 
-def units(config: Config) -> list[Unit]:
-    """The grid of a job, apart by what needs a compiled program of its own."""
-    sweep, plain = config.sweep, configs.resolve(config, protocol=True)
+def units(config: Config, platform: str | None = None) -> list[Unit]:
+    """The grid of a job, apart by what needs a compiled program of its own.
+
+    `platform` is that of the devices it is for, as in `config.resolve`.
+    """
+    sweep, plain = config.sweep, configs.resolve(config, platform, protocol=True)
     choices, backbone = plain.network.method, plain.network.backbone.name
     name = sweep.grid or grids.default(choices, backbone, plain.data.task.group)
     base_lrs = tuple(sweep.base_lrs) or grids.learning_rates(name)
@@ -121,7 +121,7 @@ def units(config: Config) -> list[Unit]:
     for label, changes in _combinations(over):
         alike: dict[str, tuple[Experiment, list[GridTrial]]] = {}
         for base_lr, decay in itertools.product(base_lrs, decays):
-            point = _at(config, changes, float(base_lr), float(decay))
+            point = _at(config, changes, float(base_lr), float(decay), platform)
             _, trials = alike.setdefault(_static(point), (point, []))
             trials += [
                 GridTrial(point.optimizer.lr, float(decay), seed, float(base_lr))
@@ -198,6 +198,14 @@ def final(unit: Unit, chosen: Selection, seeds: tuple[int, ...]) -> Experiment:
     return configs.resolve(config)
 
 
+def changed(config: Config, changes: dict) -> Config:
+    """A copy with other values: {'batch_size': 32, 'backbone.remat': True}."""
+    own: Config = ConfigDict(config.copy_and_resolve_references())
+    for key, value in changes.items():
+        change(own, key, value)
+    return own
+
+
 def change(config: Config, key: str, value) -> None:
     """Set 'method.length' and the like.
 
@@ -216,12 +224,12 @@ def change(config: Config, key: str, value) -> None:
         raise UserError(f"sweep sets {key}={value!r}: {error}") from error
 
 
-def _at(config: Config, changes: dict, base_lr: float, decay: float) -> Experiment:
-    own: Config = ConfigDict(config.copy_and_resolve_references())
+def _at(
+    config: Config, changes: dict, base_lr: float, decay: float, platform: str | None
+) -> Experiment:
+    own = changed(config, {f"method.{key}": value for key, value in changes.items()})
     own.optim.lr, own.optim.base_lr, own.optim.weight_decay = None, base_lr, decay
-    for key, value in changes.items():
-        change(own, f"method.{key}", value)
-    return configs.resolve(own, protocol=True)
+    return configs.resolve(own, platform, protocol=True)
 
 
 def _static(experiment: Experiment) -> str:

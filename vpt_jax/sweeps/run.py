@@ -195,6 +195,7 @@ class JobRun:
     def _tuning_images(self) -> TuningImages:
         if self._images is None:
             splits = dataclasses.replace(self.experiment.data, trained_on="train")
-            val = splits.task.checked("val", splits.directory)
-            self._images = TuningImages(splits.training(), val)
+            train, val = splits.training(), splits.validation()
+            assert val is not None  # not trained on
+            self._images = TuningImages(train, val)
         return self._images

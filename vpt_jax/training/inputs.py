@@ -210,7 +210,9 @@ def decide(setup: Setup, limits: Limits, source: Source) -> str:
 def placed(setup: Setup, place: str) -> Setup:
     """`setup`, without its cache where images are read."""
     cached = place in (CACHED, CACHED_ON_HOST)
-    return setup if cached else dataclasses.replace(setup, cached=False)
+    if cached == setup.cached:
+        return setup  # with the programs that were made for it
+    return dataclasses.replace(setup, cached=cached)
 
 
 def image_bytes(network: Network, source: Source) -> tuple[float, float]:

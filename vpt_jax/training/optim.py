@@ -112,4 +112,4 @@ def _adamw_public(lr, mask, b1=0.9, b2=0.999, eps=1e-6, decay=0.01):
         updates = jax.tree.map(move, params, mean, square, mask(params))
         return updates, _AdamState(count, mean, square)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
