@@ -7,6 +7,12 @@ from vpt_jax.planning import hlo
 NAMES = "jit(chunk)/while/body/vmap(transpose(jvp({})))/{}"
 
 
+KERNEL = (
+    'custom_call_target="tpu_custom_call", metadata={{op_name="{}"}}, '
+    'backend_config={{"cost_estimate":{{"flops":"640","bytes_accessed":"96"}}}}'
+).format(NAMES.format("attend", "pallas_call"))
+
+
 def estimated(cycles, scope, primitive="add"):
     name = NAMES.format(scope, primitive)
     cost = f'{{"window_config":{{"estimated_cycles":"{cycles}"}}}}'
@@ -39,9 +45,7 @@ TEXT = f"""HloModule jit_chunk, is_scheduled=true
   %arg = (s32[], /*index=1*/bf16[8,4]{{1,0}}) parameter(0)
   %fusion.1 = bf16[8,4]{{1,0}} fusion(%arg), calls=%fused, {estimated(100, "norm")}
   %fusion.2 = bf16[8,4]{{1,0}} fusion(%fusion.1), calls=%plain, {estimated(7, "norm")}
-  %kernel.1 = (bf16[8,4]{{1,0}}, f32[8]{{0}}) custom-call(%fusion.2), \
-custom_call_target="tpu_custom_call", metadata={{op_name="{NAMES.format("attend", "f")}"}}, \
-backend_config={{"cost_estimate":{{"flops":"640","bytes_accessed":"96"}}}}
+  %kernel.1 = (bf16[8,4]{{1,0}}, f32[8]{{0}}) custom-call(%fusion.2), {KERNEL}
   %call.1 = bf16[8,4]{{1,0}} conditional(%p), branch_computations={{%once, %plain}}
   ROOT %tuple.1 = (s32[], bf16[8,4]{{1,0}}) tuple(%call.1)
 }}

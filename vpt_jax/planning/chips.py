@@ -35,9 +35,9 @@ CHIPS = {
     "v5e": Chip(197e12, 819e9, 16e9, 1.5e9),
     "v6e": Chip(918e12, 1640e9, 32e9, 1.75e9),
 }
-"""Source: cloud.google.com/tpu/docs/v5e and v6e. Clocks: of v5e, what four units of 128 x
-128 multipliers need for its peak (2^17 FLOPs a cycle); of v6e, the same with 2^19: its
-compiler counts on 0.87 of that in a square product of 4,096, on 0.97 of v5e's."""
+"""Source: cloud.google.com/tpu/docs/v5e and v6e. Clocks: of v5e, what four units of
+128 x 128 multipliers need for its peak, 2^17 FLOPs a cycle; of v6e, the same with 2^19,
+of which its compiler counts on 0.87 in a square product of 4,096 (of v5e's on 0.97)."""
 
 
 def chip_of(topology: str) -> Chip:

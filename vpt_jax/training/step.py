@@ -296,6 +296,7 @@ def make_chunk(setup: Setup, mesh: Mesh, reads: Reads = "all"):
 
         return jax.lax.fori_loop(start, stop, body, (state, orders_of(start)))[0]
 
+    chunk = parallel.traced_on(mesh, chunk)
     return jax.jit(chunk, donate_argnums=0, compiler_options=_compiler_options())
 
 
@@ -323,16 +324,18 @@ def make_prefix(setup: Setup, mesh: Mesh):
 
     The images are spread over all devices, whatever the axis; each gets the result.
     """
+    mesh = parallel.flat(mesh)
     graphdef, trainable, _, stats = setup.parts
     zeros = functools.partial(jax.tree.map, lambda x: jnp.zeros(x.shape, x.dtype))
 
     def prefix(frozen, raw):
         groups = zeros(trainable), frozen, zeros(stats)
         model = merge(setup, mesh, graphdef, *groups)
-        spread = jax.NamedSharding(mesh, jax.P(mesh.axis_names))
+        spread = parallel.over_batch(mesh)
         x = jax.lax.with_sharding_constraint(prepare(setup, raw), spread)
         return model.prefix(x, setup.cut)
 
+    prefix = parallel.traced_on(mesh, prefix)
     return jax.jit(prefix, out_shardings=parallel.replicated(mesh))
 
 
@@ -355,6 +358,7 @@ def make_logits(setup: Setup, mesh: Mesh):
             trainable, stats, frozen, x
         )
 
+    logits = parallel.traced_on(mesh, logits)
     return jax.jit(logits, out_shardings=parallel.replicated(mesh))
 
 
