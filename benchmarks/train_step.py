@@ -35,6 +35,7 @@ from vpt_jax import parallel
 from vpt_jax.backbones import layers
 from vpt_jax.training import optim, programs
 from vpt_jax.training.setup import Setup
+from vpt_jax.types import Config
 
 SIDES = {"cpu": (1024, 2048), "gpu": (4096, 8192), "tpu": (4096, 8192)}
 """Of the square matrices that set the ceiling."""
@@ -99,6 +100,17 @@ def prepare(args) -> tuple:
     if args.cache:
         jax.config.update("jax_compilation_cache_dir", args.cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    experiment = configs.resolve(configuration(args))
+    setup = experiment.make_setup(np.zeros(args.batch, np.int32))
+    mesh = parallel.make_mesh(args.trials, args.batch)
+    ones = jnp.ones(args.trials)
+    hyper = optim.Hyper(0.1 * ones, 1e-3 * ones, jnp.arange(args.trials))
+    state = programs.make_init(setup, mesh)(setup.network.pretrained.params, hyper)
+    return experiment, setup, mesh, hyper, state
+
+
+def configuration(args) -> Config:
+    """Of a shape, with a random backbone."""
     config = configs.base("cifar100", args.method, args.backbone)
     config.backbone.checkpoint = "random"
     config.backbone.scan, config.backbone.remat = args.scan, args.remat
@@ -106,13 +118,7 @@ def prepare(args) -> tuple:
     config.precision = args.precision
     if args.method == "vpt_deep":
         config.method.length = args.length
-    experiment = configs.resolve(config)
-    setup = experiment.make_setup(np.zeros(args.batch, np.int32))
-    mesh = parallel.make_mesh(args.trials, args.batch)
-    ones = jnp.ones(args.trials)
-    hyper = optim.Hyper(0.1 * ones, 1e-3 * ones, jnp.arange(args.trials))
-    state = programs.make_init(setup, mesh)(setup.network.pretrained.params, hyper)
-    return experiment, setup, mesh, hyper, state
+    return config
 
 
 def pixels(args) -> np.ndarray:

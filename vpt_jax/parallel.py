@@ -7,6 +7,7 @@ Several processes, on one host or many, run the same command: each has its own d
 all decide alike, and process 0 writes.
 """
 
+import functools
 import json
 import math
 import os
@@ -186,6 +187,22 @@ def make_mesh(
         )
     grid = np.array(devices[: trial * data]).reshape(trial, data)
     return Mesh(grid, ("trial", "data"), axis_types=(AxisType.Auto,) * 2)
+
+
+def traced_on(mesh: Mesh, program: Callable) -> Callable:
+    """A program, to be compiled, whose kernels learn that it runs on `mesh`."""
+
+    @functools.wraps(program)
+    def traced(*arguments):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return program(*arguments)
+
+    return traced
+
+
+def flat(mesh: Mesh) -> Mesh:
+    """The same devices, all along `data`."""
+    return Mesh(mesh.devices.reshape(1, -1), mesh.axis_names, mesh.axis_types)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -93,8 +93,12 @@ def plain_attention(query, key, value):
     return jnp.einsum("bhnm,bmhk->bnhk", jax.nn.softmax(scores), value)
 
 
+def normalise(x, scale, bias):
+    return layers._normalise(x, scale, bias, 1e-6, x.dtype)
+
+
 OWN = {
-    "norm": (lambda *x: layers._normalise(*x, 1e-6), plain_norm, (ROWS, SCALE, SHIFT)),
+    "norm": (normalise, plain_norm, (ROWS, SCALE, SHIFT)),
     "attention": (layers.attend, plain_attention, (Q, K, V)),
     "few ask": (layers.attend, plain_attention, (Q[:, :1], K, V)),
     "gelu": (layers.gelu, lambda x: jax.nn.gelu(x, approximate=False), (ROWS,)),

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from vpt_jax.backbones import tpu_attention, tpu_norm
 from vpt_jax.progress import say
 from vpt_jax.types import Key, fold, widened
 
@@ -31,29 +32,58 @@ class LayerNorm(nnx.LayerNorm):
 
     @jax.named_scope("norm")
     def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
-        y = _normalise(x, self.scale[...], self.bias[...], self.epsilon)
-        return y.astype(self.dtype)
+        scale, bias = self.scale[...], self.bias[...]
+        return _normalise(x, scale, bias, self.epsilon, self.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _normalise(x, scale, bias, epsilon):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _normalise(x, scale, bias, epsilon, dtype):
     """LayerNorm, at least in float32; its backward pass keeps the input as it is, the
     mean and the deviation of each row, and takes two means over a row."""
-    return _normalise_forward(x, scale, bias, epsilon)[0]
+    return _normalise_forward(x, scale, bias, epsilon, dtype)[0]
 
 
-def _normalise_forward(x, scale, bias, epsilon):
+def _normalise_forward(x, scale, bias, epsilon, dtype):
+    plain = functools.partial(_norm, epsilon=epsilon, dtype=dtype)
+    if not tpu_norm.fits(x, dtype):
+        return plain(x, scale, bias)
+
+    def kernel(x, scale, bias):
+        # Of the plain form, what nobody uses is not computed.
+        return tpu_norm.forward(x, scale, bias, epsilon), plain(x, scale, bias)[1]
+
+    return jax.lax.platform_dependent(x, scale, bias, tpu=kernel, default=plain)
+
+
+def _normalise_backward(epsilon, dtype, saved, dy):
+    if not tpu_norm.fits(saved[1], dtype):
+        return _norm_backward(saved, dy)
+
+    def kernel(saved, dy):
+        scale, x, *_ = saved
+        dx = tpu_norm.backward(x, scale.reshape(-1), dy, epsilon)
+        return dx, *_norm_backward(saved, dy)[1:]
+
+    forms = {"tpu": kernel, "default": _norm_backward}
+    return jax.lax.platform_dependent(saved, dy, **forms)
+
+
+_normalise.defvjp(_normalise_forward, _normalise_backward)
+
+
+def _norm(x, scale, bias, epsilon, dtype):
     wide = widened(x)
     mean = wide.mean(-1, keepdims=True)
     var = jnp.square(wide - mean).mean(-1, keepdims=True)
     inverse = jax.lax.rsqrt(var + epsilon)
     scale, bias = (jnp.expand_dims(p, range(x.ndim - 1)) for p in (scale, bias))
     y = (wide - mean) * (inverse * widened(scale)) + widened(bias)
-    return y, (scale, x, mean, inverse)
+    return y.astype(dtype), (scale, x, mean, inverse)
 
 
-def _normalise_backward(epsilon, saved, dy):
+def _norm_backward(saved, dy):
     scale, *kept = saved
+    dy = widened(dy)
     x, mean, inverse = _not_before(dy, *kept)
     rows = tuple(range(x.ndim - 1))
     normal = (widened(x) - mean) * inverse
@@ -62,9 +92,6 @@ def _normalise_backward(epsilon, saved, dy):
     dx = inverse * (inner - inner.mean(-1, keepdims=True) - normal * along)
     dscale, dbias = (dy * normal).sum(rows), dy.sum(rows)
     return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(scale.dtype)
-
-
-_normalise.defvjp(_normalise_forward, _normalise_backward)
 
 
 class BatchNorm(nnx.Module):
@@ -180,29 +207,52 @@ def attend(
     """
     if query.shape == key.shape and flash_works(query.shape[-1], query.dtype):
         return flash(query, key, value)
-    query = query * (query.shape[-1] ** -0.5)
-    heads = (x.swapaxes(1, 2) for x in (query, key, value))
-    return _attend(*heads).swapaxes(1, 2)
+    return _attend(query, key, value)
 
 
 @jax.custom_vjp
 def _attend(query, key, value):
-    """softmax(q k^T) v on (B, H, N, K); the weights, of which there are N M for each
-    head, are not kept for the backward pass but computed again from two sums a row."""
+    """`attend`; the weights, of which there are N M for each head, are not kept for the
+    backward pass but computed again from two sums a row."""
     return _attend_forward(query, key, value)[0]
 
 
 def _attend_forward(query, key, value):
+    forward = _by_platform(tpu_attention.forward, _weigh, query, key)
+    return forward(query, key, value)
+
+
+def _attend_backward(saved, dout):
+    query, key, *_ = saved
+    forms = tpu_attention.backward, _weigh_backward
+    return _by_platform(*forms, query.swapaxes(1, 2), key.swapaxes(1, 2))(saved, dout)
+
+
+_attend.defvjp(_attend_forward, _attend_backward)
+
+
+def _by_platform(kernel, plain, query, key):
+    """The form that suits the platform which a program is lowered for."""
+    if not tpu_attention.fits(query, key):
+        return plain
+    return functools.partial(jax.lax.platform_dependent, tpu=kernel, default=plain)
+
+
+def _weigh(query, key, value):
+    """By products over (B, H, N, K)."""
+    query = query * (query.shape[-1] ** -0.5)
+    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
     scores = widened(query @ key.mT)
     top = scores.max(-1, keepdims=True)
     weights = jnp.exp(scores - top)
     total = weights.sum(-1, keepdims=True)
     out = widened(weights.astype(value.dtype) @ value) / total
     out = out.astype(value.dtype)
-    return out, (query, key, value, out, top, total)
+    return out.swapaxes(1, 2), (query, key, value, out, top, total)
 
 
-def _attend_backward(saved, dout):
+def _weigh_backward(saved, dout):
+    dout = dout.swapaxes(1, 2)
     query, key, value, out, top, total = _not_before(dout, *saved)
     weights = jnp.exp(widened(query @ key.mT) - top)
     scaled = widened(dout) / total
@@ -212,10 +262,8 @@ def _attend_backward(saved, dout):
     weights, dscores = weights.astype(value.dtype), dscores.astype(query.dtype)
     # Of the two factors, the small one is transposed.
     dkey, dvalue = (query.mT @ dscores).mT, (scaled.mT @ weights).mT
-    return dscores @ key, dkey, dvalue
-
-
-_attend.defvjp(_attend_forward, _attend_backward)
+    dquery, dkey, dvalue = (x.swapaxes(1, 2) for x in (dscores @ key, dkey, dvalue))
+    return dquery * (dquery.shape[-1] ** -0.5), dkey, dvalue
 
 
 def flash(

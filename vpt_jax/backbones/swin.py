@@ -8,6 +8,7 @@ the mean over its windows, and are copied four times where patches merge.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Shaped
 
+from vpt_jax.backbones import tpu_attention
 from vpt_jax.backbones.layers import DropPath, LayerNorm, Mlp
 from vpt_jax.types import Key, fold, widened
 
@@ -81,6 +83,7 @@ class WindowAttention(nnx.Module):
             )
         )
 
+    @jax.named_scope("projections")
     def __call__(
         self, x: Float[Array, "B W N D"], mask: Float[Array, "W M M"] | None
     ) -> Float[Array, "B W N D"]:
@@ -90,10 +93,12 @@ class WindowAttention(nnx.Module):
         """
         q, k, v = self.query(x), self.key(x), self.value(x)
         q, k, v = (y.reshape(*y.shape[:3], self.heads, -1) for y in (q, k, v))
-        scores = jnp.einsum("bwnhk,bwmhk->bwhnm", q * (q.shape[-1] ** -0.5), k)
-        scores = widened(scores) + self._bias(x.shape[2], mask)
-        weights = jax.nn.softmax(scores).astype(v.dtype)
-        return self.out(jnp.einsum("bwhnm,bwmhk->bwnhk", weights, v).reshape(x.shape))
+        forms = {"default": _attend}
+        if tpu_attention.fits(_merged(q), _merged(k)):
+            forms["tpu"] = _attend_by_kernel
+        bias = self._bias(x.shape[2], mask)
+        y = jax.lax.platform_dependent(q, k, v, bias, **forms)
+        return self.out(y.reshape(x.shape))
 
     def _bias(self, num_tokens: int, mask) -> Float[Array, "1 W H N N"]:
         """Position bias and mask, zero for what stands before the image tokens."""
@@ -103,6 +108,49 @@ class WindowAttention(nnx.Module):
             bias = bias + mask[None, :, None]
         extra = num_tokens - bias.shape[-1]
         return jnp.pad(bias, ((0, 0),) * 3 + ((extra, 0),) * 2)
+
+
+@jax.named_scope("attend")
+def _attend(
+    query: Float[Array, "B W N H K"],
+    key: Float[Array, "B W N H K"],
+    value: Float[Array, "B W N H K"],
+    bias: Float[Array, "1 W H N N"],
+) -> Float[Array, "B W N H K"]:
+    """softmax(q k^T / sqrt(K) + bias) v per window and head, the softmax in float32;
+    a bias of one window is that of all."""
+    scaled = query * (query.shape[-1] ** -0.5)
+    scores = jnp.einsum("bwnhk,bwmhk->bwhnm", scaled, key)
+    weights = jax.nn.softmax(widened(scores) + bias).astype(value.dtype)
+    return jnp.einsum("bwhnm,bwmhk->bwnhk", weights, value)
+
+
+@jax.custom_vjp
+def _attend_by_kernel(query, key, value, bias):
+    return _kernel_forward(query, key, value, bias)[0]
+
+
+@jax.named_scope("attend")
+def _kernel_forward(query, key, value, bias):
+    windows = map(_merged, (query, key, value))
+    out, saved = tpu_attention.forward(*windows, bias[0])
+    return out.reshape(query.shape), (saved, query, key, value, bias)
+
+
+@jax.named_scope("attend")
+def _kernel_backward(saved, dout):
+    saved, query, key, value, bias = saved
+    found = tpu_attention.backward(saved, _merged(dout), bias[0])
+    # Where the bias is frozen, nobody uses its gradient and XLA leaves it out.
+    _, of_bias = jax.vjp(functools.partial(_attend, query, key, value), bias)
+    return *(x.reshape(query.shape) for x in found), *of_bias(dout)
+
+
+_attend_by_kernel.defvjp(_kernel_forward, _kernel_backward)
+
+
+def _merged(x: Float[Array, "B W N H K"]) -> Float[Array, "BW N H K"]:
+    return x.reshape(-1, *x.shape[2:])
 
 
 class SwinBlock(nnx.Module):

@@ -256,7 +256,9 @@ class Prompts(Edit):
             context,
             per_batch=self.per_batch and name == "replace",
         )
-        rest = tokens[:, end if name == "replace" else self.num_prefix :]
+        if name == "replace":  # in place, where XLA can
+            return jax.lax.dynamic_update_slice(tokens, prompt, (0, self.num_prefix, 0))
+        rest = tokens[:, self.num_prefix :]
         return jnp.concatenate([prefix, prompt, rest], axis=1)
 
     def reads(self, pool: str, depth: int) -> slice:

@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 
 import jax
-from vpt_jax.planning.chips import CHIPS, Chip
-from vpt_jax.planning.hlo import Operation
 
 from vpt_jax.planning import topology
+from vpt_jax.planning.chips import CHIPS, Chip
+from vpt_jax.planning.hlo import Operation
 
 SCHEDULE = "XLA's schedule; kernels by what they say of themselves"
 ROOFLINE = "roofline: the longer of FLOPs at the peak and traffic at the bandwidth"

@@ -132,6 +132,7 @@ def make_chunk(setup: Setup, mesh: Mesh, feed: Feed = "all"):
 
         return jax.lax.fori_loop(start, stop, body, (state, orders_of(start)))[0]
 
+    chunk = parallel.traced_on(mesh, chunk)
     return jax.jit(chunk, donate_argnums=0, compiler_options=compiler_options(mesh))
 
 
@@ -169,15 +170,17 @@ def make_prefix(network: Network, cut: int, mesh: Mesh):
 
     The images are spread over all devices, whatever the axis; each gets the result.
     """
+    mesh = parallel.flat(mesh)
     _, trainable, _, stats = network.parts
     zeros = functools.partial(jax.tree.map, lambda x: jnp.zeros(x.shape, x.dtype))
 
     def prefix(frozen, raw):
         model = merged(network, mesh, zeros(trainable), frozen, zeros(stats))
-        spread = jax.NamedSharding(mesh, jax.P(mesh.axis_names))
+        spread = parallel.over_batch(mesh)
         x = jax.lax.with_sharding_constraint(network.normalised(raw), spread)
         return model.prefix(x, cut)
 
+    prefix = parallel.traced_on(mesh, prefix)
     return jax.jit(prefix, out_shardings=parallel.replicated(mesh))
 
 
@@ -199,6 +202,7 @@ def make_outputs(network: Network, mesh: Mesh):
         )
         return of_trials(trainable, stats, frozen, x)
 
+    outputs = parallel.traced_on(mesh, outputs)
     return jax.jit(outputs, out_shardings=parallel.replicated(mesh))
 
 

@@ -1,0 +1,1 @@
+"""What a program will need on devices that are not there: chips, topologies, costs."""
