@@ -4,6 +4,13 @@ from rich.console import Console
 from rich.table import Table
 
 GB = 1e9
+NAMES = {
+    "init": "init",
+    "prefix": "prefix, a batch",
+    "chunk": "training step",
+    "outputs": "scoring, a batch",
+}
+"""Of programs, as a person reads them."""
 
 
 def show(found: dict, price: float | None = None) -> None:
@@ -20,31 +27,35 @@ def _programs(stage: dict, found: dict) -> Table:
     title = f"{stage['name']} on {found['on']}: {at_once}; {stage['place']}"
     table = Table(title=title, title_justify="left")
     table.add_column("one call of")
-    for name in ("GB a chip", "fits", "TFLOP", "GB moved", "M cycles", "seconds"):
-        table.add_column(name, justify="right")
-    for name in ("images/s", "of the peak", "calls"):
-        table.add_column(name, justify="right")
-    table.add_column("between chips")
+    columns = [_column(program) for program in stage["programs"]]
     for program in stage["programs"]:
-        seconds, cycles = program["seconds"], program["estimated_cycles"]
-        table.add_row(
-            program["name"],
-            f"{program['bytes']['all'] / GB:.2f}",
-            "yes" if program["fits"] else "[red]no[/red]",
-            f"{program['flops'] / 1e12:.3f}",
-            f"{program['traffic_bytes'] / GB:.1f}",
-            f"{cycles / 1e6:.1f}" if cycles else "-",
-            f"{seconds:.4f}" if seconds else "-",
-            f"{program['images'] / seconds:,.0f}" if seconds else "-",
-            f"{100 * program['of_peak']:.0f} %" if program["of_peak"] else "-",
-            f"{program['calls']:,}",
-            ", ".join(
-                f"{moved['count']} {kind} of {moved['bytes'] / 1e6:.2f} MB"
-                for kind, moved in program["collectives"].items()
-            )
-            or "nothing",
-        )
+        table.add_column(NAMES[program["name"]], justify="right")
+    for row in columns[0]:
+        table.add_row(row, *(column[row] for column in columns))
     return table
+
+
+def _column(program: dict) -> dict[str, str]:
+    """What is said of one program, by the name of the row."""
+    seconds, cycles = program["seconds"], program["estimated_cycles"]
+    moved = [
+        f"{one['count']} {kind}, {one['bytes'] / 1e6:,.2f} MB"
+        for kind, one in program["collectives"].items()
+    ]
+    rate = program["images"] / seconds if seconds and program["images"] else None
+    share = program["of_peak"] if rate else None
+    return {
+        "memory [GB a chip]": f"{program['bytes']['all'] / GB:.2f}",
+        "fits": "yes" if program["fits"] else "[red]no[/red]",
+        "TFLOP": f"{program['flops'] / 1e12:.3f}",
+        "memory traffic [GB]": f"{program['traffic_bytes'] / GB:.2f}",
+        "between chips": "\n".join(moved) or "nothing",
+        "million cycles": f"{cycles / 1e6:.1f}" if cycles else "-",
+        "milliseconds": f"{1e3 * seconds:.2f}" if seconds else "-",
+        "images/s": f"{rate:,.0f}" if rate else "-",
+        "of the peak": f"{100 * share:.0f} %" if share else "-",
+        "calls": f"{program['calls']:,}",
+    }
 
 
 def _memory(stage: dict, capacity: float | None) -> Table:

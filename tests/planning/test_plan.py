@@ -1,0 +1,132 @@
+"""Plans, on a target whose compiler is here, and what is proposed where none fits."""
+
+import dataclasses
+import json
+
+import jax
+import pytest
+
+from vpt_jax.errors import UserError
+from vpt_jax.planning import compiled, plan, target
+from vpt_jax.planning.chips import Chip
+from vpt_jax.planning.target import Target
+from vpt_jax.training import inputs
+
+SMALL = Chip(flops=1e12, bandwidth=1e11, memory=4e9, clock=1e9)
+
+
+def on_cpu(**changes):
+    """A GPU, as far as a plan is concerned, that compiles like a CPU."""
+    return Target("imagined", "gpu", jax.devices("cpu"), SMALL)
+
+
+def shrunk(memory):
+    return dataclasses.replace(on_cpu(), chip=dataclasses.replace(SMALL, memory=memory))
+
+
+def test_a_run(tiny):
+    found = plan.plan(tiny, on_cpu(), sweep=False)
+    assert found["fits"] and found["proposal"] is None
+    [stage] = found["stages"]
+    assert stage["place"] == inputs.RESIDENT and stage["trials"] == 1
+    programs = {p["name"]: p for p in stage["programs"]}
+    assert list(programs) == ["init", "chunk", "outputs"]
+    chunk = programs["chunk"]
+    # 1,000 images in batches of 256, three epochs; 50 test images in one batch
+    assert (chunk["calls"], programs["outputs"]["calls"]) == (12, 1)
+    assert found["steps"] == 12
+    # ---- weights of the backbone in bfloat16, of prompts and head with momentum
+    assert stage["bytes"]["weights"] == 2 * 5_360
+    # two prompts of 2 x 16 and a head of 170, twice; three curves of an epoch each
+    assert stage["bytes"]["state"] >= 2 * 4 * 234
+    assert stage["bytes"]["inputs"] == 1000 * (8 * 8 * 3 + 1) * 4
+    assert chunk["bytes"]["all"] > stage["bytes"]["inputs"]
+    seconds = max(chunk["flops"] / 1e12, chunk["traffic_bytes"] / 1e11)
+    assert chunk["seconds"] == pytest.approx(seconds)
+    total = sum(p["calls"] * p["seconds"] for p in stage["programs"])
+    assert found["seconds"] == pytest.approx(total)
+    assert found["chip_hours"] == pytest.approx(total / 3600)
+    json.dumps(found)
+
+
+def test_outputs_of_frozen_blocks_are_planned_as_they_run(tiny):
+    tiny.method.name, tiny.method.length = "linear", None
+    [stage] = plan.plan(tiny, on_cpu(), sweep=False)["stages"]
+    assert stage["place"] == inputs.CACHED
+    programs = {p["name"]: p["calls"] for p in stage["programs"]}
+    assert programs == {"init": 1, "prefix": 10, "chunk": 12, "outputs": 1}
+
+
+def test_a_sweep(tiny):
+    """Four points, two at once; then two seeds on all images."""
+    tiny.sweep.base_lrs, tiny.sweep.weight_decays = (0.3, 0.03), (1e-3, 0.0)
+    tiny.sweep.seeds, tiny.sweep.trials = (1, 2), 2
+    found = plan.plan(tiny, on_cpu(), sweep=True)
+    grid, winner = found["stages"]
+    assert (grid["trials"], grid["at_once"]) == (4, 2)
+    assert (winner["trials"], winner["at_once"]) == (2, 2)
+    assert grid["steps"] == 2 * 3 * 4 and winner["steps"] == 3 * 4
+    assert found["steps"] == 36
+
+
+def test_trials_at_once_follow_the_chip(tiny):
+    tiny.sweep.base_lrs = tuple(0.1 * n for n in range(1, 5))
+    tiny.sweep.weight_decays, tiny.sweep.seeds = (0.0,), (1,)
+    [grid, _] = plan.plan(tiny, on_cpu(), sweep=True)["stages"]
+    assert grid["at_once"] == 4
+    [chunk] = [p for p in grid["programs"] if p["name"] == "chunk"]
+    less = shrunk(0.75 * chunk["bytes"]["all"] / plan.SHARE)
+    [fewer, _] = plan.plan(tiny, less, sweep=True)["stages"]
+    assert 1 <= fewer["at_once"] < 4 and fewer["programs"]
+
+
+def test_what_does_not_fit_comes_with_what_would(tiny, monkeypatch):
+    """The first proposal that fits when it is compiled in turn."""
+    needs, of = {}, compiled.bytes_of
+    [stage] = plan.plan(tiny, on_cpu(), sweep=False)["stages"]
+    needs = {p["name"]: p["bytes"]["all"] for p in stage["programs"]}
+    tight = shrunk((max(needs.values()) - 100_000) / plan.SHARE)
+    found = plan.plan(tiny, tight, sweep=False)
+    assert not found["fits"]
+    proposal = found["proposal"]
+    assert proposal["tried"][0] == "--config.backbone.remat=True"
+    change = dict(
+        word.removeprefix("--config.").split("=") for word in proposal["change"].split()
+    )
+    own = tiny.copy_and_resolve_references()
+    own.batch_size = int(change["batch_size"])
+    own.backbone.remat = True
+    assert plan.plan(own, tight, sweep=False)["fits"]
+    nothing = plan.plan(tiny, shrunk(1.0), sweep=False)
+    assert (
+        nothing["proposal"]["change"] is None and len(nothing["proposal"]["tried"]) > 3
+    )
+    assert of is compiled.bytes_of
+
+
+def test_the_command(command, tiny_flags, tmp_path):
+    output = tmp_path / "plan.json"
+    code, out, _ = command(
+        *("--mode=plan", *tiny_flags, "--on=cpu"), f"--output={output}"
+    )
+    assert code == 0 and "training step" in out and str(output) in out
+    found = json.loads(output.read_text())
+    for program in found["stages"][0]["programs"]:
+        keys = "bytes flops traffic_bytes estimated_cycles seconds collectives fits"
+        assert set(keys.split()) <= program.keys()
+    for arguments, words in (
+        (["--on=v9z:1x1"], "v9z"),
+        ([], "--mode plan needs --on"),
+        (["--on=cpu", "--output=x.txt"], "must end in .json"),
+    ):
+        code, _, err = command("--mode=plan", *tiny_flags, *arguments)
+        [line] = err.splitlines()
+        assert code == 2 and words in line
+
+
+def test_gpus_need_their_compiler(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install"):
+        target.find("h200")
+    with pytest.raises(UserError, match="plan-tpu"):
+        target.find("v5e:2x4")
