@@ -7,6 +7,7 @@ import jax
 
 from vpt_jax.planning import topology
 from vpt_jax.planning.chips import CHIPS, Chip
+from vpt_jax.planning.gpus import GPUS
 from vpt_jax.planning.hlo import Operation
 
 SCHEDULE = "XLA's schedule; kernels by what they say of themselves"
@@ -63,6 +64,6 @@ def find(name: str) -> Target:
     if name == "cpu":
         return Target(name, "cpu", jax.devices("cpu"), None)
     kind = name.partition(":")[0]
-    platform = "gpu" if kind in topology.GPUS else "tpu"
+    platform = "gpu" if kind in GPUS else "tpu"
     devices = topology.devices(name)
     return Target(name, platform, devices, CHIPS[kind])

@@ -4,13 +4,13 @@ import importlib.util
 import math
 import os
 import re
+from collections.abc import Sequence
 
 import jax
 from jax.experimental import topologies
 
 from vpt_jax.errors import UserError
-
-GPUS = ("a100", "h100", "h200", "b200")
+from vpt_jax.planning.gpus import GPUS
 
 QUIET = {
     "TPU_SKIP_MDS_QUERY": "1",
@@ -22,18 +22,43 @@ QUIET = {
 """Lets libtpu start where there is neither a chip nor Google's network."""
 
 
-def devices(name: str) -> list[jax.Device]:
-    """The chips of a TPU slice.
-
-    Args:
-        name: Generation and shape, as in 'v5e:2x4'.
+def devices(name: str) -> Sequence[jax.Device]:
+    """The chips of a TPU slice such as 'v5e:2x4', or GPUs such as 'h200' or 'b200:8'.
 
     Raises:
-        UserError: There is no compiler for TPU, or no such slice.
+        UserError: There is no compiler for them, or no such devices.
     """
+    kind, _, count = name.partition(":")
+    return _gpus(kind, count or "1") if kind in GPUS else _slice(name)
+
+
+def _gpus(kind: str, count: str) -> Sequence[jax.Device]:
+    plugins = ("jax_cuda13_plugin", "jax_cuda12_plugin")
+    if not any(map(importlib.util.find_spec, plugins)):
+        raise UserError(
+            "compiling for a GPU needs JAX's plugin: pip install 'jax[cuda13]' (Linux)"
+        )
+    if not count.isdigit() or not 1 <= int(count) <= 8:
+        raise UserError(
+            f"{kind}:{count} must be 1 to 8 GPUs of one host, as in {kind}:8"
+        )
+    described = {"target_config": GPUS[kind].description()}
+    try:
+        return topologies.get_topology_desc(
+            kind, "cuda", topology=f"1x1x{count}", **described
+        ).devices
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{kind}:{count} cannot be had: {reason}") from error
+
+
+def _slice(name: str) -> Sequence[jax.Device]:
     match = re.fullmatch(r"(v\d\w*):(\d+(?:x\d+){1,2})", name)
     if match is None:
-        raise UserError(f"{name!r} is no TPU slice; write it like v5e:1x1 or v6e:2x4")
+        raise UserError(
+            f"{name!r} is no TPU slice and no known GPU; write it like v5e:1x1, v6e:2x4 "
+            f"or h100:8 (known: {', '.join(GPUS)})"
+        )
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
             "compiling for a TPU needs libtpu: pip install '.[plan-tpu]' (Linux)"
