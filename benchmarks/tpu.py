@@ -60,7 +60,9 @@ def compile_step(args) -> jax.stages.Compiled:
     mesh = parallel.make_mesh(args.trials, args.batch, devices)
     images = train_step.pixels(args)
     fed = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (images, labels))
-    return compiled.chunk(setup, mesh, inputs.RESIDENT, fed, args.trials)
+    place = inputs.RESIDENT
+    arguments = compiled.chunk_arguments(setup, mesh, place, fed, args.trials)
+    return compiled.compile_on(mesh, compiled.chunk(setup, mesh, place, *arguments))
 
 
 def report(args, program: jax.stages.Compiled) -> dict:

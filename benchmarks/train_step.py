@@ -15,7 +15,6 @@ import argparse
 import functools
 import itertools
 import json
-import math
 import resource
 import statistics
 import subprocess
@@ -24,7 +23,6 @@ import time
 from unittest import mock
 
 import jax
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import psutil
@@ -33,6 +31,7 @@ from flax import nnx
 from vpt_jax import config as configs
 from vpt_jax import parallel
 from vpt_jax.backbones import layers
+from vpt_jax.planning.flops import products
 from vpt_jax.training import optim, programs
 from vpt_jax.training.setup import Setup
 from vpt_jax.types import Config
@@ -249,24 +248,6 @@ def count_flops(setup: Setup, gradients: bool) -> int:
     shapes = jax.eval_shape(lambda x: x, frozen)
     with mock.patch.object(layers, "attend", jax.nn.dot_product_attention):
         return products(jax.make_jaxpr(run)(trainable, shapes, images).jaxpr)
-
-
-def products(jaxpr) -> int:
-    """FLOPs of the matrix products and convolutions in a jaxpr."""
-    total = 0
-    for equation in jaxpr.eqns:
-        times = equation.params.get("length", 1)  # of a scan
-        for inner in jax.extend.core.jaxprs_in_params(equation.params):
-            total += times * products(inner)
-        out = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
-        shapes = [v.aval.shape for v in equation.invars]
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            total += 2 * out * math.prod(shapes[0][n] for n in contracted)
-        elif equation.primitive.name == "conv_general_dilated":
-            _, kernel, _ = equation.params["dimension_numbers"]
-            total += 2 * out * math.prod(shapes[1]) // shapes[1][kernel[0]]
-    return total
 
 
 if __name__ == "__main__":

@@ -55,13 +55,18 @@ def make_setup(family, method, *, batch=8, shape=None, **changes):
     )
 
 
-def text_of(setup, trials, on):
+def program_of(setup, trials, on):
     """The compiled chunk of training steps."""
-    size = setup.network.image_size
+    size, place = setup.network.image_size, inputs.RESIDENT
     images = jax.ShapeDtypeStruct((16, size, size, 3), jnp.uint8)
     fed = images, jax.ShapeDtypeStruct((16,), jnp.int32)
     mesh = parallel.make_mesh(trials, setup.batch_size, devices(on))
-    return compiled.chunk(setup, mesh, inputs.RESIDENT, fed, trials).as_text()
+    arguments = compiled.chunk_arguments(setup, mesh, place, fed, trials)
+    return compiled.compile_on(mesh, compiled.chunk(setup, mesh, place, *arguments))
+
+
+def text_of(setup, trials, on):
+    return program_of(setup, trials, on).as_text()
 
 
 PAIRS = [
@@ -103,10 +108,7 @@ def test_weights_in_parts_are_gathered_block_by_block():
         FAMILIES["vit"], width=512, heads=4, mlp_dim=2048, depth=8
     )
     setup = make_setup("vit", "prompt", shape=deep, shard=True, scan=True)
-    size, mesh = deep.image_size, parallel.make_mesh(1, 8, devices("v5e:2x4"))
-    images = jax.ShapeDtypeStruct((16, size, size, 3), jnp.uint8)
-    fed = images, jax.ShapeDtypeStruct((16,), jnp.int32)
-    program = compiled.chunk(setup, mesh, inputs.RESIDENT, fed, 1)
+    program = program_of(setup, 1, "v5e:2x4")
     text = program.as_text()
     gathered = [one for one in hlo.collectives(text) if one.kind == "all-gather"]
     assert gathered
@@ -119,7 +121,7 @@ def test_weights_in_parts_are_gathered_block_by_block():
     whole = deep.depth * block
     used = program.memory_analysis().temp_size_in_bytes
     plain = make_setup("vit", "prompt", shape=deep, scan=True)
-    alone = compiled.chunk(plain, mesh, inputs.RESIDENT, fed, 1)
+    alone = program_of(plain, 1, "v5e:2x4")
     extra = used - alone.memory_analysis().temp_size_in_bytes
     assert extra <= 2.5 * block < whole, (extra, block)
 

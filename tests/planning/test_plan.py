@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from vpt_jax.errors import UserError
-from vpt_jax.planning import compiled, plan, target
+from vpt_jax.planning import plan, target
 from vpt_jax.planning.chips import Chip
 from vpt_jax.planning.target import Target
 from vpt_jax.training import inputs
@@ -80,9 +80,8 @@ def test_trials_at_once_follow_the_chip(tiny):
     assert 1 <= fewer["at_once"] < 4 and fewer["programs"]
 
 
-def test_what_does_not_fit_comes_with_what_would(tiny, monkeypatch):
+def test_what_does_not_fit_comes_with_what_would(tiny):
     """The first proposal that fits when it is compiled in turn."""
-    needs, of = {}, compiled.bytes_of
     [stage] = plan.plan(tiny, on_cpu(), sweep=False)["stages"]
     needs = {p["name"]: p["bytes"]["all"] for p in stage["programs"]}
     tight = shrunk((max(needs.values()) - 100_000) / plan.SHARE)
@@ -101,7 +100,6 @@ def test_what_does_not_fit_comes_with_what_would(tiny, monkeypatch):
     assert (
         nothing["proposal"]["change"] is None and len(nothing["proposal"]["tried"]) > 3
     )
-    assert of is compiled.bytes_of
 
 
 def test_the_command(command, tiny_flags, tmp_path):

@@ -17,25 +17,31 @@ from vpt_jax.training.optim import Hyper
 from vpt_jax.training.setup import Setup
 from vpt_jax.types import Tree
 
-Compiled = jax.stages.Compiled
+Compiled, Traced = jax.stages.Compiled, jax.stages.Traced
 
 
-def init(setup: Setup, mesh: Mesh, num_trials: int) -> Compiled:
+def init(setup: Setup, mesh: Mesh, num_trials: int) -> Traced:
     """What draws the state of all trials."""
     made = programs.make_init(setup, mesh)
-    return made.lower(_params(setup, mesh), _hyper(mesh, num_trials)).compile()
+    return made.trace(_params(setup, mesh), _hyper(mesh, num_trials))
 
 
-def prefix(setup: Setup, mesh: Mesh, raw: jax.ShapeDtypeStruct) -> Compiled:
+def prefix(setup: Setup, mesh: Mesh, raw: jax.ShapeDtypeStruct) -> Traced:
     """What runs the frozen pieces over a batch of images, where they are cached."""
     made = programs.make_prefix(setup.network, setup.cut, mesh)
-    return made.lower(_frozen(setup, mesh), _copies(raw, mesh)).compile()
+    return made.trace(_frozen(setup, mesh), _copies(raw, mesh))
 
 
-def chunk(
+def chunk(setup: Setup, mesh: Mesh, place: str, *arguments) -> Traced:
+    """The training steps; `arguments` are those of `chunk_arguments`."""
+    made = programs.make_chunk(setup, mesh, inputs.feed_of(place))
+    return made.trace(*arguments)
+
+
+def chunk_arguments(
     setup: Setup, mesh: Mesh, place: str, fed: tuple[Tree, Tree], num_trials: int
-) -> Compiled:
-    """The training steps.
+) -> tuple:
+    """Shapes, with their shardings, of what a chunk is given.
 
     Args:
         setup, mesh: What is trained, and where.
@@ -44,15 +50,6 @@ def chunk(
             targets.
         num_trials: T.
     """
-    feed = inputs.feed_of(place)
-    arguments = _arguments(setup, mesh, place, fed, num_trials)
-    return programs.compile_chunk(setup, mesh, feed, *arguments)
-
-
-def _arguments(
-    setup: Setup, mesh: Mesh, place: str, fed: tuple[Tree, Tree], num_trials: int
-) -> tuple:
-    """Shapes, with their shardings, of what a chunk is given."""
     (images, targets), feed = fed, inputs.feed_of(place)
     if feed == "all":
         images = _copies(images, mesh)
@@ -68,19 +65,26 @@ def _arguments(
 
 def outputs(
     setup: Setup, mesh: Mesh, num_trials: int, raw: jax.ShapeDtypeStruct
-) -> Compiled:
+) -> Traced:
     """What scores a batch of images with all trials."""
     state = _state(setup, mesh, _hyper(mesh, num_trials))
     made = programs.make_outputs(setup.network, mesh)
     arguments = state.trainable, state.stats, _frozen(setup, mesh), _copies(raw, mesh)
-    return made.lower(*arguments).compile()
+    return made.trace(*arguments)
 
 
-def parts_of(
-    setup: Setup, mesh: Mesh, place: str, fed: tuple[Tree, Tree], num_trials: int
-) -> dict[str, int]:
-    """Bytes on one device of the frozen weights, of the state and of what is read."""
-    state, frozen, images, targets, *_ = _arguments(setup, mesh, place, fed, num_trials)
+def compile_on(mesh: Mesh, traced: Traced) -> Compiled:
+    """A program for the devices that it was traced for."""
+    options = {}
+    if mesh.devices.flat[0].platform in ("gpu", "cuda"):
+        # Nothing can be tried out on a GPU that is not there.
+        options = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
+    return traced.lower().compile(options)
+
+
+def parts_of(arguments: tuple) -> dict[str, int]:
+    """Bytes on one device of a chunk's frozen weights, state, and what it reads."""
+    state, frozen, images, targets, *_ = arguments
     return {
         "weights": _bytes(frozen),
         "state": _bytes(state),

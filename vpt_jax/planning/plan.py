@@ -19,6 +19,7 @@ from vpt_jax import parallel
 from vpt_jax.errors import UserError
 from vpt_jax.experiment import Experiment
 from vpt_jax.planning import compiled, hlo
+from vpt_jax.planning.flops import products
 from vpt_jax.planning.target import Target
 from vpt_jax.progress import say
 from vpt_jax.sweeps import plan as sweeps
@@ -41,7 +42,9 @@ class Program:
         calls: How often it is run.
         images: That one call takes through the network.
         bytes: 'arguments', 'temporaries', 'outputs', and 'all' that it holds at once.
-        flops, traffic_bytes: Of one call.
+        flops: Of the products of one call.
+        traffic_bytes: Of the memory, as XLA counts it; where it does not (GPU), each
+            byte that the program holds, once.
         estimated_cycles: Of XLA's schedule; None where its compiler has none.
         seconds: Of one call; None where nothing is known of the chip.
         of_peak: The part of the chip's peak that its FLOPs then take.
@@ -177,8 +180,9 @@ def _grid(name: str, own: Experiment, target: Target, rounds, at_once) -> Stage:
 
     def needed(count: int) -> int:
         mesh = parallel.make_mesh(count, setup.batch_size, target.devices)
-        program = compiled.chunk(setup, mesh, place, fed, count)
-        return compiled.bytes_of(program)
+        arguments = compiled.chunk_arguments(setup, mesh, place, fed, count)
+        traced = compiled.chunk(setup, mesh, place, *arguments)
+        return compiled.bytes_of(compiled.compile_on(mesh, traced))
 
     if at_once is not None:
         fitting = at_once * devices
@@ -205,34 +209,38 @@ def _stage(name, setup, target, place, fed, trials, at_once, calls) -> Stage:
     mesh = parallel.make_mesh(at_once, setup.batch_size, target.devices)
     size = setup.network.image_size
     raw = jax.ShapeDtypeStruct((inputs.BATCH, size, size, 3), jnp.float32)
+    arguments = compiled.chunk_arguments(setup, mesh, place, fed, at_once)
     made = {"init": compiled.init(setup, mesh, at_once)}
     if place in (inputs.CACHED, inputs.CACHED_ON_HOST):
         made["prefix"] = compiled.prefix(setup, mesh, raw)
-    made["chunk"] = compiled.chunk(setup, mesh, place, fed, at_once)
+    made["chunk"] = compiled.chunk(setup, mesh, place, *arguments)
     made["outputs"] = compiled.outputs(setup, mesh, at_once, raw)
     cohorts = -(-trials // at_once)
     images = {"prefix": inputs.BATCH, "outputs": inputs.BATCH * at_once}
     images["chunk"] = setup.batch_size * at_once
     programs = []
-    for key, program in made.items():
-        say(f"{name}: {key} compiled")
+    for key, traced in made.items():
+        say(f"{name}: compiling {key}")
         programs.append(
-            _program(key, program, target, calls.get(key, cohorts), images.get(key, 0))
+            _program(
+                key, traced, mesh, target, calls.get(key, cohorts), images.get(key, 0)
+            )
         )
-    parts = compiled.parts_of(setup, mesh, place, fed, at_once)
+    parts = compiled.parts_of(arguments)
     return Stage(name, trials, at_once, calls["chunk"], place, parts, tuple(programs))
 
 
-def _program(name, program, target: Target, calls: int, images: int) -> Program:
-    used, cost = program.memory_analysis(), program.cost_analysis()
-    text = program.as_text()
+def _program(name, traced, mesh, target: Target, calls: int, images: int) -> Program:
+    program = compiled.compile_on(mesh, traced)
+    used, text = program.memory_analysis(), program.as_text()
     moved: dict[str, dict[str, int]] = {}
     for found in hlo.collectives(text):
         kind = moved.setdefault(found.kind, {"count": 0, "bytes": 0})
         kind["count"] += 1
         kind["bytes"] += found.bytes
     all_ = compiled.bytes_of(program)
-    flops, traffic = cost.get("flops", 0.0), cost.get("bytes accessed", 0.0)
+    flops = products(traced.jaxpr.jaxpr) / mesh.size
+    traffic = (program.cost_analysis() or {}).get("bytes accessed", all_)
     operations = hlo.operations(text) if target.platform == "tpu" else []
     seconds = target.seconds(operations, flops, traffic)
     return Program(

@@ -11,7 +11,7 @@ from vpt_jax.planning.gpus import GPUS
 from vpt_jax.planning.hlo import Operation
 
 SCHEDULE = "XLA's schedule; kernels by what they say of themselves"
-ROOFLINE = "roofline: the longer of FLOPs at the peak and traffic at the bandwidth"
+ROOFLINE = "the roofline: products at the peak, or every byte that it holds moved once"
 
 
 @dataclasses.dataclass(frozen=True)

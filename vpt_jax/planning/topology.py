@@ -56,8 +56,8 @@ def _slice(name: str) -> Sequence[jax.Device]:
     match = re.fullmatch(r"(v\d\w*):(\d+(?:x\d+){1,2})", name)
     if match is None:
         raise UserError(
-            f"{name!r} is no TPU slice and no known GPU; write it like v5e:1x1, v6e:2x4 "
-            f"or h100:8 (known: {', '.join(GPUS)})"
+            f"{name!r} is no TPU slice and no known GPU; write it like v5e:1x1, "
+            f"v6e:2x4 or h100:8 (known: {', '.join(GPUS)})"
         )
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(

@@ -7,7 +7,7 @@ import psutil
 from vpt_jax import parallel
 from vpt_jax.data.source import Source
 from vpt_jax.planning import compiled
-from vpt_jax.training import inputs
+from vpt_jax.training import inputs, programs
 from vpt_jax.training.setup import Setup
 from vpt_jax.types import Tree
 
@@ -39,8 +39,10 @@ def bytes_of(setup: Setup, place: str, fed: tuple[Tree, Tree], num_trials: int) 
         num_trials: T.
     """
     mesh = parallel.make_mesh(num_trials, setup.batch_size)
-    program = compiled.chunk(setup, mesh, place, fed, num_trials)
-    return compiled.bytes_of(program)
+    arguments = compiled.chunk_arguments(setup, mesh, place, fed, num_trials)
+    # Kept, for training to find it.
+    feed = inputs.feed_of(place)
+    return compiled.bytes_of(programs.compile_chunk(setup, mesh, feed, *arguments))
 
 
 def step_inputs(setup: Setup, place: str, source: Source) -> tuple[Tree, Tree]:
