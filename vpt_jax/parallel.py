@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vpt_jax.errors import UserError
-from vpt_jax.types import Path, Tree, flatten, unflatten
+from vpt_jax.types import Device, Path, Tree, flatten, unflatten
 
 T = TypeVar("T")
 
@@ -161,9 +161,7 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def make_mesh(
-    num_trials: int, batch_size: int, devices: Sequence[jax.Device] = ()
-) -> Mesh:
+def make_mesh(num_trials: int, batch_size: int, devices: Sequence[Device] = ()) -> Mesh:
     """All devices as (trial, data): first as many over trials as divide them.
 
     A batch that the remaining devices do not divide evenly uses as many as do. The

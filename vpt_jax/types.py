@@ -23,6 +23,9 @@ Path = tuple[str | int, ...]
 Tree = Any
 """A pytree of arrays (parameters, statistics, optimizer state)."""
 
+Device = Any
+"""A jax.Device, which need not be there."""
+
 Config = Any
 """An ml_collections ConfigDict: what its entries are, no type checker can know."""
 

@@ -10,14 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
+from jax.stages import Compiled, Traced
 
 from vpt_jax import parallel
 from vpt_jax.training import inputs, programs
 from vpt_jax.training.optim import Hyper
 from vpt_jax.training.setup import Setup
 from vpt_jax.types import Tree
-
-Compiled, Traced = jax.stages.Compiled, jax.stages.Traced
 
 
 def init(setup: Setup, mesh: Mesh, num_trials: int) -> Traced:

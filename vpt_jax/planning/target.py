@@ -9,6 +9,7 @@ from vpt_jax.planning import topology
 from vpt_jax.planning.chips import CHIPS, Chip
 from vpt_jax.planning.gpus import GPUS
 from vpt_jax.planning.hlo import Operation
+from vpt_jax.types import Device
 
 SCHEDULE = "XLA's schedule; kernels by what they say of themselves"
 ROOFLINE = "the roofline: products at the peak, or every byte that it holds moved once"
@@ -27,7 +28,7 @@ class Target:
 
     name: str
     platform: str
-    devices: Sequence[jax.Device]
+    devices: Sequence[Device]
     chip: Chip | None
 
     @property

@@ -6,11 +6,11 @@ import os
 import re
 from collections.abc import Sequence
 
-import jax
 from jax.experimental import topologies
 
 from vpt_jax.errors import UserError
 from vpt_jax.planning.gpus import GPUS
+from vpt_jax.types import Device
 
 QUIET = {
     "TPU_SKIP_MDS_QUERY": "1",
@@ -22,7 +22,7 @@ QUIET = {
 """Lets libtpu start where there is neither a chip nor Google's network."""
 
 
-def devices(name: str) -> Sequence[jax.Device]:
+def devices(name: str) -> Sequence[Device]:
     """The chips of a TPU slice such as 'v5e:2x4', or GPUs such as 'h200' or 'b200:8'.
 
     Raises:
@@ -32,7 +32,7 @@ def devices(name: str) -> Sequence[jax.Device]:
     return _gpus(kind, count or "1") if kind in GPUS else _slice(name)
 
 
-def _gpus(kind: str, count: str) -> Sequence[jax.Device]:
+def _gpus(kind: str, count: str) -> Sequence[Device]:
     plugins = ("jax_cuda13_plugin", "jax_cuda12_plugin")
     if not any(map(importlib.util.find_spec, plugins)):
         raise UserError(
@@ -52,7 +52,7 @@ def _gpus(kind: str, count: str) -> Sequence[jax.Device]:
         raise UserError(f"{kind}:{count} cannot be had: {reason}") from error
 
 
-def _slice(name: str) -> Sequence[jax.Device]:
+def _slice(name: str) -> Sequence[Device]:
     match = re.fullmatch(r"(v\d\w*):(\d+(?:x\d+){1,2})", name)
     if match is None:
         raise UserError(
