@@ -128,3 +128,20 @@ def test_gpus_need_their_compiler(monkeypatch):
         target.find("h200")
     with pytest.raises(UserError, match="plan-tpu"):
         target.find("v5e:2x4")
+
+
+def test_a_compiler_that_gives_up_says_how_much_it_wanted(tiny, monkeypatch):
+    """As that for TPU, which knows how much memory its chips have."""
+
+    def lower(self, *args, **kwargs):
+        raise jax.errors.JaxRuntimeError(
+            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required "
+            "for HLO temporaries (19.33G) exceeds available HBM (15.75G)."
+        )
+
+    monkeypatch.setattr(jax.stages.Traced, "lower", lower)
+    found = plan.plan(tiny, on_cpu(), sweep=False)
+    assert not found["fits"] and found["proposal"]["change"] is None
+    [stage] = found["stages"]
+    assert stage["programs"][0]["bytes"]["all"] == int(19.33 * 2**30)
+    assert found["seconds"] is None

@@ -4,6 +4,7 @@ Shapes take the place of arrays: no weight is read and nothing is computed.
 """
 
 import math
+import re
 from collections.abc import Callable
 
 import jax
@@ -17,6 +18,8 @@ from vpt_jax.training import inputs, programs
 from vpt_jax.training.optim import Hyper
 from vpt_jax.training.setup import Setup
 from vpt_jax.types import Tree
+
+_REQUIRED = re.compile(r"required .*?\(([\d.]+)([KMG])\)")
 
 
 def init(setup: Setup, mesh: Mesh, num_trials: int) -> Traced:
@@ -72,13 +75,33 @@ def outputs(
     return made.trace(*arguments)
 
 
+class TooLarge(Exception):
+    """A compiler could not make a program fit; it says that `needed` bytes are."""
+
+    def __init__(self, needed: float):
+        super().__init__(needed)
+        self.needed = needed
+
+
 def compile_on(mesh: Mesh, traced: Traced) -> Compiled:
-    """A program for the devices that it was traced for."""
+    """A program for the devices that it was traced for.
+
+    Raises:
+        TooLarge: Its compiler knows how much memory they have (TPU), and needs more.
+    """
     options = {}
     if mesh.devices.flat[0].platform in ("gpu", "cuda"):
         # Nothing can be tried out on a GPU that is not there.
         options = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
-    return traced.lower().compile(options)
+    try:
+        return traced.lower().compile(options)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        found = _REQUIRED.search(str(error))
+        scale = {"K": 2**10, "M": 2**20, "G": 2**30}
+        needed = float(found[1]) * scale[found[2]] if found else math.inf
+        raise TooLarge(needed) from error
 
 
 def parts_of(arguments: tuple) -> dict[str, int]:

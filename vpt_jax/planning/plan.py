@@ -178,11 +178,14 @@ def _grid(name: str, own: Experiment, target: Target, rounds, at_once) -> Stage:
     setup, place, fed = _setup(own, target, counts)
     trials = rounds[0][1]
 
-    def needed(count: int) -> int:
+    def needed(count: int) -> float:
         mesh = parallel.make_mesh(count, setup.batch_size, target.devices)
         arguments = compiled.chunk_arguments(setup, mesh, place, fed, count)
         traced = compiled.chunk(setup, mesh, place, *arguments)
-        return compiled.bytes_of(compiled.compile_on(mesh, traced))
+        try:
+            return compiled.bytes_of(compiled.compile_on(mesh, traced))
+        except compiled.TooLarge as error:
+            return error.needed
 
     if at_once is not None:
         fitting = at_once * devices
@@ -231,7 +234,11 @@ def _stage(name, setup, target, place, fed, trials, at_once, calls) -> Stage:
 
 
 def _program(name, traced, mesh, target: Target, calls: int, images: int) -> Program:
-    program = compiled.compile_on(mesh, traced)
+    flops = products(traced.jaxpr.jaxpr) / mesh.size
+    try:
+        program = compiled.compile_on(mesh, traced)
+    except compiled.TooLarge as error:
+        return _too_large(name, error.needed, calls, images, flops)
     used, text = program.memory_analysis(), program.as_text()
     moved: dict[str, dict[str, int]] = {}
     for found in hlo.collectives(text):
@@ -239,7 +246,6 @@ def _program(name, traced, mesh, target: Target, calls: int, images: int) -> Pro
         kind["count"] += 1
         kind["bytes"] += found.bytes
     all_ = compiled.bytes_of(program)
-    flops = products(traced.jaxpr.jaxpr) / mesh.size
     traffic = (program.cost_analysis() or {}).get("bytes accessed", all_)
     operations = hlo.operations(text) if target.platform == "tpu" else []
     seconds = target.seconds(operations, flops, traffic)
@@ -260,6 +266,19 @@ def _program(name, traced, mesh, target: Target, calls: int, images: int) -> Pro
         of_peak=target.of_peak(flops, seconds),
         collectives=moved,
         fits=target.chip is None or all_ <= SHARE * target.chip.memory,
+    )
+
+
+def _too_large(name, needed: float, calls: int, images: int, flops: float) -> Program:
+    """A program that its compiler could not make fit."""
+    least = int(needed) if math.isfinite(needed) else 0
+    held = {"arguments": 0, "temporaries": least, "outputs": 0, "all": least}
+    unknown = {"estimated_cycles": None, "seconds": None, "of_peak": None}
+    return Program(
+        *(name, calls, images, held, flops, 0.0),
+        **unknown,
+        collectives={},
+        fits=False,
     )
 
 

@@ -17,6 +17,7 @@ from vpt_jax.runs import result
 from vpt_jax.runs.folder import RunFolder, difference, environment
 from vpt_jax.runs.train import Trial, train_trials
 from vpt_jax.training import inputs, loop, programs
+from vpt_jax.training.memory import explained
 from vpt_jax.training.setup import Setup
 from vpt_jax.training.step import State
 
@@ -131,7 +132,8 @@ def _outputs(setup: Setup, state: State, test: Source) -> np.ndarray:
     mesh = parallel.make_mesh(len(state.alive), setup.batch_size)
     outputs = programs.make_outputs(network, mesh)
     frozen = programs.place_frozen(network, mesh)
-    return loop.predict(network, outputs, state[:2], frozen, test)
+    with explained(setup, len(state.alive)):
+        return loop.predict(network, outputs, state[:2], frozen, test)
 
 
 def _draw(experiment: Experiment, lines: list[dict], path: pathlib.Path) -> None:
