@@ -31,15 +31,14 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     jax.config.update("jax_numpy_rank_promotion", "raise")
-    if not hasattr(config, "workerinput"):  # workers have it in their environment
-        # Tiny programs: compiling takes the time, so let the compiler do less.
-        given = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{given} --xla_backend_optimization_level=0".strip()
-    # Runs of one shape are compiled once, here and in processes that tests start. Each
-    # worker has a cache of its own: JAX writes entries bit by bit, and what another
-    # worker has half written would be read with a warning, which is an error here.
-    worker = getattr(config, "workerinput", {}).get("workerid", "master")
-    cache = tempfile.TemporaryDirectory(prefix=f"{worker}-")
+    if hasattr(config, "workerinput"):
+        return  # the rest is in the environment that the first process gave
+    # Tiny programs: compiling takes the time, so let the compiler do less.
+    given = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{given} --xla_backend_optimization_level=0".strip()
+    # Runs of one shape are compiled once, here and in processes that tests start. What
+    # another has half written is compiled again (see the warnings in pyproject.toml).
+    cache = tempfile.TemporaryDirectory()
     config.add_cleanup(cache.cleanup)
     settings = {
         "jax_compilation_cache_dir": cache.name,

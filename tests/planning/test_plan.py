@@ -96,10 +96,6 @@ def test_what_does_not_fit_comes_with_what_would(tiny):
     own.batch_size = int(change["batch_size"])
     own.backbone.remat = True
     assert plan.plan(own, tight, sweep=False)["fits"]
-    nothing = plan.plan(tiny, shrunk(1.0), sweep=False)
-    assert (
-        nothing["proposal"]["change"] is None and len(nothing["proposal"]["tried"]) > 3
-    )
 
 
 def test_the_command(command, tiny_flags, tmp_path):

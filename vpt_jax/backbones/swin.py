@@ -115,7 +115,7 @@ def _attend(
     query: Float[Array, "B W N H K"],
     key: Float[Array, "B W N H K"],
     value: Float[Array, "B W N H K"],
-    bias: Float[Array, "1 W H N N"],
+    bias: Float[Array, "1 _ H N N"],
 ) -> Float[Array, "B W N H K"]:
     """softmax(q k^T / sqrt(K) + bias) v per window and head, the softmax in float32;
     a bias of one window is that of all."""
