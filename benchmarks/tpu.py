@@ -46,7 +46,7 @@ def main() -> None:
     program = compile_step(args)
     if args.text:
         with open(args.text, "w") as file:
-            file.write(program.as_text())
+            file.write(program.as_text() or "")
     print(json.dumps(report(args, program), indent=1))
 
 
@@ -68,7 +68,8 @@ def compile_step(args) -> jax.stages.Compiled:
 def report(args, program: jax.stages.Compiled) -> dict:
     """Costs of one step, in millions of cycles, by part."""
     chip = chips.chip_of(args.on)
-    found = hlo.operations(text := program.as_text())
+    text = program.as_text() or ""
+    found = hlo.operations(text)
     parts: dict[str, dict[str, float]] = collections.defaultdict(
         lambda: {"xla": 0.0, "kernels": 0.0}
     )
@@ -81,6 +82,8 @@ def report(args, program: jax.stages.Compiled) -> dict:
     for collective in hlo.collectives(text):
         moved[collective.kind] += collective.bytes
     kernels = sum(operation.bytes for operation in found)
+    memory, cost = program.memory_analysis(), program.cost_analysis()
+    assert memory and cost  # XLA has them for every program
     return {
         "on": args.on,
         "jax": jax.__version__,
@@ -92,8 +95,8 @@ def report(args, program: jax.stages.Compiled) -> dict:
             for part, kinds in sorted(parts.items())
         },
         "milliseconds": round(sum(parts["all"].values()) * 1e9 / chip.clock, 2),
-        "temporaries_mb": program.memory_analysis().temp_size_in_bytes // 10**6,
-        "accessed_gb": round(program.cost_analysis()["bytes accessed"] / 1e9, 1),
+        "temporaries_mb": memory.temp_size_in_bytes // 10**6,
+        "accessed_gb": round(cost["bytes accessed"] / 1e9, 1),
         "accessed_by_kernels_gb": round(kernels / 1e9, 1),
         "collective_bytes": moved,
     }

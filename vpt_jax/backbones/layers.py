@@ -13,7 +13,7 @@ from vpt_jax.progress import say
 from vpt_jax.types import Key, fold, widened
 
 
-def _not_before(dy: Float[Array, "B *N"], *kept: Float[Array, "B ..."]):
+def _not_before(dy: Float[Array, "B ..."], *kept: Float[Array, "B ..."]):
     """What a forward pass kept, for a backward pass that computes more from it again.
 
     Each takes nothing of `dy`, row by row, and so is not there before: else XLA finds
@@ -26,6 +26,9 @@ def _not_before(dy: Float[Array, "B *N"], *kept: Float[Array, "B ..."]):
 
 class LayerNorm(nnx.LayerNorm):
     """LayerNorm over the last axis; statistics in float32, two-pass variance."""
+
+    scale: nnx.Param
+    bias: nnx.Param
 
     def __init__(self, width: int, *, epsilon: float = 1e-6, dtype, rngs: nnx.Rngs):
         super().__init__(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
@@ -188,8 +191,8 @@ class DropPath(nnx.Module):
     ) -> Float[Array, "B *N D"]:
         if not train or self.rate == 0:
             return x
-        assert key is not None
         each = (x.shape[0],) + (1,) * (x.ndim - 1)
+        assert key is not None  # whoever trains has one
         kept = jax.random.bernoulli(key, 1 - self.rate, each)
         return jnp.where(kept, x / (1 - self.rate), jnp.zeros_like(x))
 

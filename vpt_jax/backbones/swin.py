@@ -93,11 +93,10 @@ class WindowAttention(nnx.Module):
         """
         q, k, v = self.query(x), self.key(x), self.value(x)
         q, k, v = (y.reshape(*y.shape[:3], self.heads, -1) for y in (q, k, v))
-        forms = {"default": _attend}
-        if tpu_attention.fits(_merged(q), _merged(k)):
-            forms["tpu"] = _attend_by_kernel
-        bias = self._bias(x.shape[2], mask)
-        y = jax.lax.platform_dependent(q, k, v, bias, **forms)
+        fits = tpu_attention.fits(_merged(q), _merged(k))
+        on_tpu = _attend_by_kernel if fits else _attend
+        inputs = q, k, v, self._bias(x.shape[2], mask)
+        y = jax.lax.platform_dependent(*inputs, tpu=on_tpu, default=_attend)
         return self.out(y.reshape(x.shape))
 
     def _bias(self, num_tokens: int, mask) -> Float[Array, "1 W H N N"]:
@@ -115,7 +114,7 @@ def _attend(
     query: Float[Array, "B W N H K"],
     key: Float[Array, "B W N H K"],
     value: Float[Array, "B W N H K"],
-    bias: Float[Array, "1 _ H N N"],
+    bias: Float[Array, "1 #W H N N"],
 ) -> Float[Array, "B W N H K"]:
     """softmax(q k^T / sqrt(K) + bias) v per window and head, the softmax in float32;
     a bias of one window is that of all."""
@@ -132,8 +131,8 @@ def _attend_by_kernel(query, key, value, bias):
 
 @jax.named_scope("attend")
 def _kernel_forward(query, key, value, bias):
-    windows = map(_merged, (query, key, value))
-    out, saved = tpu_attention.forward(*windows, bias[0])
+    q, k, v = (_merged(x) for x in (query, key, value))
+    out, saved = tpu_attention.forward(q, k, v, bias[0])
     return out.reshape(query.shape), (saved, query, key, value, bias)
 
 

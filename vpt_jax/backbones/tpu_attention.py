@@ -72,7 +72,8 @@ def backward(
     shared = () if bias is None else (bias.mT,)
     run = functools.partial(_backward, heads)
     found = kernels.on_devices(run, arrays, shared)
-    return tuple(_tokens_first(x, heads) for x in found)
+    dquery, dkey, dvalue = (_tokens_first(x, heads) for x in found)
+    return dquery, dkey, dvalue
 
 
 def _tokens_last(x: Float[Array, "B N H K"]) -> Float[Array, "B D N"]:
