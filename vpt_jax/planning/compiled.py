@@ -125,6 +125,7 @@ def _bytes(tree: Tree) -> int:
 def bytes_of(program: Compiled) -> int:
     """What a program holds on one device while it runs; a donated argument once."""
     used = program.memory_analysis()
+    assert used is not None  # XLA has it for every program
     kept = used.output_size_in_bytes - used.alias_size_in_bytes
     return used.temp_size_in_bytes + used.argument_size_in_bytes + max(kept, 0)
 

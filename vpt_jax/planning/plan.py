@@ -239,7 +239,8 @@ def _program(name, traced, mesh, target: Target, calls: int, images: int) -> Pro
         program = compiled.compile_on(mesh, traced)
     except compiled.TooLarge as error:
         return _too_large(name, error.needed, calls, images, flops)
-    used, text = program.memory_analysis(), program.as_text()
+    used, text = program.memory_analysis(), program.as_text() or ""
+    assert used is not None  # XLA has it for every program
     moved: dict[str, dict[str, int]] = {}
     for found in hlo.collectives(text):
         kind = moved.setdefault(found.kind, {"count": 0, "bytes": 0})
