@@ -109,7 +109,7 @@ def test_the_command(command, tiny_flags, tmp_path):
         keys = "bytes flops traffic_bytes estimated_cycles seconds collectives fits"
         assert set(keys.split()) <= program.keys()
     for arguments, words in (
-        (["--on=v9z:1x1"], "v9z"),
+        (["--on=mars"], "'mars' is no TPU slice"),
         ([], "--mode plan needs --on"),
         (["--on=cpu", "--output=x.txt"], "must end in .json"),
     ):
