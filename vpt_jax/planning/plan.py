@@ -45,8 +45,9 @@ class Program:
         flops: Of the products of one call.
         traffic_bytes: Of the memory, as XLA counts it; where it does not (GPU), each
             byte that the program holds, once.
-        estimated_cycles: Of XLA's schedule; None where its compiler has none.
-        seconds: Of one call; None where nothing is known of the chip.
+        estimated_cycles: Of XLA's schedule; None where its compiler has none, or where
+            blocks are a loop, which it counts once.
+        seconds: Of one call; None where nothing is known of it.
         of_peak: The part of the chip's peak that its FLOPs then take.
         collectives: By kind, their 'count' and 'bytes' in one call.
         fits: Whether there is room for it.
@@ -224,16 +225,16 @@ def _stage(name, setup, target, place, fed, trials, at_once, calls) -> Stage:
     programs = []
     for key, traced in made.items():
         say(f"{name}: compiling {key}")
-        programs.append(
-            _program(
-                key, traced, mesh, target, calls.get(key, cohorts), images.get(key, 0)
-            )
-        )
+        looped = setup.network.scan and key != "init"
+        often = calls.get(key, cohorts), images.get(key, 0)
+        programs.append(_program(key, traced, mesh, target, *often, looped))
     parts = compiled.parts_of(arguments)
     return Stage(name, trials, at_once, calls["chunk"], place, parts, tuple(programs))
 
 
-def _program(name, traced, mesh, target: Target, calls: int, images: int) -> Program:
+def _program(
+    name, traced, mesh, target: Target, calls: int, images: int, looped: bool
+) -> Program:
     flops = products(traced.jaxpr.jaxpr) / mesh.size
     try:
         program = compiled.compile_on(mesh, traced)
@@ -249,7 +250,9 @@ def _program(name, traced, mesh, target: Target, calls: int, images: int) -> Pro
     all_ = compiled.bytes_of(program)
     traffic = (program.cost_analysis() or {}).get("bytes accessed", all_)
     operations = hlo.operations(text) if target.platform == "tpu" else []
-    seconds = target.seconds(operations, flops, traffic)
+    # XLA's text does not say how often a loop over the blocks runs.
+    hidden = looped and target.platform == "tpu"
+    seconds = None if hidden else target.seconds(operations, flops, traffic)
     return Program(
         name=name,
         calls=calls,
@@ -262,7 +265,7 @@ def _program(name, traced, mesh, target: Target, calls: int, images: int) -> Pro
         },
         flops=flops,
         traffic_bytes=traffic,
-        estimated_cycles=sum(x.cycles for x in operations) or None,
+        estimated_cycles=None if hidden else sum(x.cycles for x in operations) or None,
         seconds=seconds,
         of_peak=target.of_peak(flops, seconds),
         collectives=moved,
