@@ -15,7 +15,7 @@ from vpt_jax.training import inputs
 SMALL = Chip(flops=1e12, bandwidth=1e11, memory=4e9, clock=1e9)
 
 
-def on_cpu(**changes):
+def on_cpu():
     """A GPU, as far as a plan is concerned, that compiles like a CPU."""
     return Target("imagined", "gpu", jax.devices("cpu"), SMALL)
 
@@ -55,6 +55,18 @@ def test_outputs_of_frozen_blocks_are_planned_as_they_run(tiny):
     assert stage["place"] == inputs.CACHED
     programs = {p["name"]: p["calls"] for p in stage["programs"]}
     assert programs == {"init": 1, "prefix": 10, "chunk": 12, "outputs": 1}
+
+
+@pytest.mark.parametrize(("every", "scorings"), [(0, 1), (2, 2), (3, 1), (10, 1)])
+def test_validation_images_are_scored_as_often_as_a_run_does(tiny, every, scorings):
+    """Every so many of the three epochs, and after the last."""
+    tiny.data.split, tiny.val_every = "train800", every
+    [run] = plan.plan(tiny, on_cpu(), sweep=False)["stages"]
+    tiny.sweep.base_lrs, tiny.sweep.weight_decays = (0.3,), (0.0,)
+    grid, _ = plan.plan(tiny, on_cpu(), sweep=True)["stages"]
+    for stage, test_batches in ((run, 1), (grid, 0)):
+        calls = {p["name"]: p["calls"] for p in stage["programs"]}
+        assert calls["outputs"] == 2 * scorings + test_batches
 
 
 def test_a_sweep(tiny):

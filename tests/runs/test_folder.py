@@ -2,11 +2,10 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import jax
 import pytest
+from processes import holding
 
 import vpt_jax
 from vpt_jax import parallel
@@ -41,32 +40,11 @@ def test_a_windows_drive_or_a_plain_name_is_a_folder():
 
 def test_two_programs_do_not_train_in_one_folder(tiny, tmp_path):
     """The second is refused while the first lives; nothing of it is logged."""
-    program = f"""
-import json, pathlib, sys
-from vpt_jax.runs.folder import RunFolder, difference
-content = json.loads(pathlib.Path({str(tmp_path / "c.json")!r}).read_text())
-run = RunFolder(pathlib.Path({str(tmp_path / "run")!r}), "config.json", content, "run",
-                difference)
-with run.locked():
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-    from vpt_jax.config import resolve
-
-    (tmp_path / "c.json").write_text(json.dumps(resolve(tiny).content))
-    child = subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-    )
-    with child:
-        assert child.stdout.readline() == b"held\n"
-        message = f"worked on by process {child.pid} .*use another --workdir"
+    with holding(tmp_path / "run" / "run.lock") as other:
+        message = f"worked on by process {other} .*use another --workdir"
         with pytest.raises(UserError, match=message):
             vpt_jax.tune(tiny, tmp_path / "run")
         assert not (tmp_path / "run" / "metrics.jsonl").exists()
-        child.kill()
     assert vpt_jax.tune(tiny, tmp_path / "run")["status"] == "ok"
 
 

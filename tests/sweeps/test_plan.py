@@ -155,6 +155,7 @@ def test_cohorts_fill_the_devices(num_trials, fitting, devices, size):
         ("grid", "huge", "'huge' is unknown; known: finetune"),
         ("base_lrs", (1.0, -1.0), "sweep.base_lrs"),
         ("weight_decays", (0.1, 0.1), "none twice"),
+        ("trials", 0, "sweep.trials 0 must be at least 1"),
         ("over", "length", "option=value"),
         ("over", "size=1,2", "method.size"),
         ("over", "length=long", "length='long'"),

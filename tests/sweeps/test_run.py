@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from processes import holding
 
 import vpt_jax
 from vpt_jax import checkpoints, data
@@ -196,31 +197,16 @@ def test_an_unusable_workdir(small, tmp_path):
 def test_two_processes_on_one_workdir(small, tmp_path, capsys):
     """The second is refused while the first lives, and takes over when it is killed."""
     workdir = tmp_path / "run"
-    program = f"""
-import pathlib, sys
-from vpt_jax.runs.folder import _lock
-with _lock(pathlib.Path({str(workdir / "units/00/lock")!r}), wait=False):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run.run, "run", stop)
         with pytest.raises(Stopped):
             run.sweep(small, workdir)
     (workdir / "units/00/0-000/trials.jsonl").unlink()
-    child = subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-    )
-    with child:
-        assert child.stdout.readline() == b"held\n"
-        who = f"process {child.pid} on {socket.gethostname()}"
+    with holding(workdir / "units/00/lock") as other:
+        who = f"process {other} on {socket.gethostname()}"
         with pytest.raises(UserError, match=f"worked on by {who}; wait for it"):
             run.sweep(small, workdir)
         assert not trials_of(workdir)
-        child.kill()
     capsys.readouterr()
     [result] = run.sweep(small, workdir)
     assert f"left by {who}, which is gone: taken over" in capsys.readouterr().err

@@ -16,6 +16,7 @@ import numpy as np
 
 from vpt_jax import config as configs
 from vpt_jax import parallel
+from vpt_jax.data.splits import TRAINED_ON
 from vpt_jax.errors import UserError
 from vpt_jax.experiment import Experiment
 from vpt_jax.planning import compiled, hlo
@@ -149,12 +150,10 @@ def _stages(config: Config, target: Target, sweep: bool) -> list[Stage]:
         name = f"grid {unit.label}".strip()
         found.append(_grid(name, own, target, rounds, job.config.sweep.trials))
     seeds = tuple(job.config.sweep.seeds)
-    fgvc = units[0].experiment.data.task.group == "fgvc"
-    trained_on = "train" if fgvc else "trainval"
+    first = units[0].experiment
+    trained_on = TRAINED_ON[sweeps.final_split(first)]
     last = dataclasses.replace(
-        units[0].experiment,
-        data=dataclasses.replace(units[0].experiment.data, trained_on=trained_on),
-        seeds=seeds,
+        first, data=dataclasses.replace(first.data, trained_on=trained_on), seeds=seeds
     )
     return [*found, _run("the winner", last, target, len(seeds))]
 
@@ -163,8 +162,7 @@ def _run(name: str, experiment: Experiment, target: Target, trials: int) -> Stag
     """All seeds at once, and the test images once."""
     counts = _counts(experiment)
     setup, place, fed = _setup(experiment, target, counts)
-    epochs, every = experiment.epochs, experiment.val_every
-    scored = -(-counts.val // inputs.BATCH) * (epochs // every if every else 1)
+    scored = _scored(experiment.epochs, experiment.val_every, counts.val)
     calls = {
         "prefix": -(-counts.train // inputs.BATCH),
         "chunk": setup.num_steps,
@@ -199,14 +197,15 @@ def _grid(name: str, own: Experiment, target: Target, rounds, at_once) -> Stage:
     for epochs, count in rounds:
         cohorts = -(-count // size)
         steps += cohorts * epochs * setup.steps_per_epoch
-        scored += (
-            cohorts
-            * -(-counts.val // inputs.BATCH)
-            * max(1, epochs // max(1, own.val_every))
-        )
+        scored += cohorts * _scored(epochs, own.val_every, counts.val)
         prefixes += cohorts * -(-counts.train // inputs.BATCH)
     calls = {"prefix": prefixes, "chunk": steps, "outputs": scored}
     return _stage(name, setup, target, place, fed, trials, size, calls)
+
+
+def _scored(epochs: int, every: int, images: int) -> int:
+    """Batches of validation images: every so many epochs, and after the last."""
+    return -(-images // inputs.BATCH) * (-(-epochs // every) if every else 1)
 
 
 def _stage(name, setup, target, place, fed, trials, at_once, calls) -> Stage:

@@ -55,8 +55,8 @@ class RunFolder:
             difference: Of what was found from `content`, in a few words.
         """
         self.path = path
-        claim = _Claim(path / file, json.loads(json.dumps(content)), kind, difference)
-        parallel.first(claim.make)
+        content = json.loads(json.dumps(content))
+        parallel.first(lambda: _claim(path / file, content, kind, difference))
         _check_shared(path)
 
     def read(self, name: str) -> dict | None:
@@ -103,40 +103,6 @@ class RunFolder:
 
 class Busy(UserError):
     """Another process is at work there."""
-
-
-class _Claim:
-    """Process 0's part of finding a folder."""
-
-    def __init__(self, file: pathlib.Path, content: dict, kind: str, difference):
-        self.file, self.content = file, content
-        self.kind, self.difference = kind, difference
-
-    def make(self) -> None:
-        """Write what the folder holds into a new one, compare it in an old one."""
-        path = self.file.parent
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            with _lock(path / "claim.lock", wait=True):
-                found = read_json(self.file)
-                if found is None:
-                    self._refuse_what_is_not_ours(path)
-                    write_json(self.file, self.content)
-        except OSError as error:
-            raise UserError(f"workdir {path} cannot be used: {error}") from error
-        if found is not None and found != self.content:
-            raise UserError(
-                f"workdir {path} holds a {self.kind} of another config, which differs "
-                f"in {self.difference(found, self.content)}; use another --workdir"
-            )
-
-    def _refuse_what_is_not_ours(self, path: pathlib.Path) -> None:
-        # A start that was killed leaves at most a file that is not whole.
-        if any(p.suffix not in (".tmp", ".lock") for p in path.iterdir()):
-            raise UserError(
-                f"workdir {path} is not empty and holds no {self.kind}; use another "
-                "--workdir"
-            )
 
 
 def local(workdir: str | os.PathLike) -> pathlib.Path:
@@ -186,6 +152,38 @@ def environment() -> dict:
         "git_revision": revision,
         "command": sys.argv,
     }
+
+
+def _claim(
+    file: pathlib.Path,
+    content: dict,
+    kind: str,
+    difference: Callable[[dict, dict], str],
+) -> None:
+    """Write what a folder holds into a new one, compare it in an old one."""
+    path = file.parent
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with _lock(path / "claim.lock", wait=True):
+            found = read_json(file)
+            if found is None:
+                _refuse_what_is_not_ours(path, kind)
+                write_json(file, content)
+    except OSError as error:
+        raise UserError(f"workdir {path} cannot be used: {error}") from error
+    if found is not None and found != content:
+        raise UserError(
+            f"workdir {path} holds a {kind} of another config, which differs in "
+            f"{difference(found, content)}; use another --workdir"
+        )
+
+
+def _refuse_what_is_not_ours(path: pathlib.Path, kind: str) -> None:
+    # A start that was killed leaves at most a file that is not whole.
+    if any(p.suffix not in (".tmp", ".lock") for p in path.iterdir()):
+        raise UserError(
+            f"workdir {path} is not empty and holds no {kind}; use another --workdir"
+        )
 
 
 def _check_shared(path: pathlib.Path) -> None:

@@ -105,6 +105,8 @@ def units(config: Config, platform: str | None = None) -> list[Unit]:
     `platform` is that of the devices it is for, as in `config.resolve`.
     """
     sweep, plain = config.sweep, configs.resolve(config, platform, protocol=True)
+    if sweep.trials is not None and sweep.trials < 1:
+        raise UserError(f"sweep.trials {sweep.trials} must be at least 1")
     choices, backbone = plain.network.method, plain.network.backbone.name
     name = sweep.grid or grids.default(choices, backbone, plain.data.task.group)
     base_lrs = tuple(sweep.base_lrs) or grids.learning_rates(name)
@@ -192,10 +194,17 @@ def final(unit: Unit, chosen: Selection, seeds: tuple[int, ...]) -> Experiment:
     config.optim.lr, config.optim.base_lr = chosen.lr, None
     config.optim.weight_decay = chosen.weight_decay
     config.seeds, config.sweep = seeds, configs.base(config.task).sweep
-    # FGVC has a training split of its own; VTAB retrains on all 1,000 images.
-    fgvc = unit.experiment.data.task.group == "fgvc"
-    config.data.split = "train800" if fgvc else "train800val200"
+    config.data.split = final_split(unit.experiment)
     return configs.resolve(config)
+
+
+def final_split(experiment: Experiment) -> str:
+    """What the winner is trained on, as `config.data.split` names it.
+
+    FGVC has a training split of its own; VTAB retrains on all 1,000 images.
+    """
+    fgvc = experiment.data.task.group == "fgvc"
+    return "train800" if fgvc else "train800val200"
 
 
 def changed(config: Config, changes: dict) -> Config:

@@ -6,7 +6,6 @@ import jax
 
 from vpt_jax import parallel
 from vpt_jax.checkpoints import Pretrained
-from vpt_jax.errors import UserError
 from vpt_jax.experiment import Experiment
 from vpt_jax.progress import SweepTable
 from vpt_jax.runs.train import train_trials
@@ -121,8 +120,6 @@ class UnitRun:
         place = inputs.decide(whole, own.limits, images.train)
         setup = self._setup(own, images, pretrained, setups, place)
         if at_once is not None:
-            if at_once < 1:
-                raise UserError(f"sweep.trials {at_once} must be at least 1")
             fitting = at_once * devices
         else:
             fitting = memory.trials_at_once(setup, place, images.train, trials)

@@ -128,10 +128,9 @@ class Stream:
     All trials see the batches of the first one's seed: batches of their own would have
     to be read and decoded T times. Trials whose images are on the devices do have their
     own, so several trials learn otherwise here than there; a single one does not. Which
-    images a step reads, and
-    how they are cropped, follows from the seed and the step alone: a run continues in
-    the middle of an epoch, also with another number of processes. Each process reads
-    the rows of the batch that its devices hold.
+    images a step reads, and how they are cropped, follows from the seed and the step
+    alone: a run continues in the middle of an epoch, also with another number of
+    processes. Each process reads the rows of the batch that its devices hold.
     """
 
     max_steps = 1
