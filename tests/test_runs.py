@@ -35,7 +35,7 @@ RESULT = """
     test_mean_per_class val_top1
     trainable_params head_params backbone_params tuned_percent tuned_bytes train_seconds
     compile_seconds images_per_second peak_memory_bytes n_train n_val n_test
-    data_fingerprint status
+    data_fingerprint status beside
 """.split()
 TIMES = {
     *("train_seconds", "compile_seconds", "images_per_second", "peak_memory_bytes"),

@@ -6,6 +6,7 @@ name. The ConfigDict ends here: what comes after takes the typed `Experiment`.
 """
 
 import dataclasses
+import json
 import math
 import types
 import typing
@@ -79,6 +80,9 @@ def base(task: str, method: str = "vpt_deep", backbone: str = "vit_b16") -> Conf
     config.precision = unset(str)  # of the computation
     # Write the backbone with what was tuned merged into it; None: full fine-tuning only
     config.export_backbone = unset(bool)
+    # Methods that are tuned beside it, each as a run of its own with the same images
+    # and epochs: 'linear', or 'linear optim.lr=0.5; lora-8 epochs=20'
+    config.beside = ""
     # What --mode sweep tries; see docs/sweeps.md
     config.sweep = ConfigDict(
         {
@@ -122,7 +126,12 @@ def resolve(
         UserError: An unknown name, a value out of range, or options that contradict
             each other.
     """
-    config = ConfigDict(config.copy_and_resolve_references())
+    given, config = config, ConfigDict(config.copy_and_resolve_references())
+    if config.beside and protocol:
+        raise UserError(
+            f"beside={config.beside!r} is for a single run; a sweep compares its "
+            "variants: sweep.variants=('linear: method.name=linear', ...)"
+        )
     task = data.get_task(config.task, config.data.dir)
     choices = _resolve_method(config, task)
     recipe = choices[0].recipe
@@ -154,9 +163,49 @@ def resolve(
         val_every=config.val_every,
         class_weights=config.data.class_weights,
         export_backbone=config.export_backbone,
+        beside={
+            name: resolve(other, platform) for name, other in _beside(given).items()
+        },
         content=to_dict(config),
         **parts,
     )
+
+
+def changed(config: Config, changes: dict) -> Config:
+    """A copy with other values: {'batch_size': 32, 'backbone.remat': True}.
+
+    Raises:
+        UserError: No such key, or a value of another type.
+    """
+    own: Config = ConfigDict(config.copy_and_resolve_references())
+    for key, value in changes.items():
+        *groups, name = key.split(".")
+        place: Config = own
+        for group in groups:
+            place = place[group] if group in place else ConfigDict()
+        if name not in place:
+            raise UserError(f"{key!r} is no key of the configuration")
+        try:
+            place[name] = value
+        except TypeError as error:
+            raise UserError(f"{key}={value!r}: {error}") from error
+    return own
+
+
+def changes_of(words: list[str]) -> dict | None:
+    """{'epochs': 5} for ['epochs=5']; None where one of them is not 'key=value'."""
+    pairs = [word.partition("=") for word in words]
+    if not all(key and equals for key, equals, _ in pairs):
+        return None
+    return {key: value_of(text) for key, _, text in pairs}
+
+
+def value_of(text: str):
+    """A number or a truth value where it is one, else the text."""
+    try:
+        return json.loads(text.lower())
+    except json.JSONDecodeError:
+        return text
 
 
 def restore_network(
@@ -193,6 +242,29 @@ def restore(content: dict) -> Config:
 
 def _tuple(value):
     return tuple(value) if isinstance(value, list) else value
+
+
+def _beside(config: Config) -> dict[str, Config]:
+    """The configurations of `config.beside`, by the names of their methods."""
+    found: dict[str, Config] = {}
+    for part in filter(None, map(str.strip, config.beside.split(";"))):
+        method, *rest = part.split()
+        changes = changes_of(rest)
+        if changes is None or "=" in method:
+            raise UserError(
+                f"beside={config.beside!r} is not of the form 'METHOD key=value; "
+                "METHOD'"
+            )
+        if method in found:
+            raise UserError(f"beside={config.beside!r} names {method} twice")
+        # What suits one method need not suit another.
+        plain = base(config.task, method, config.backbone.name)
+        own: Config = ConfigDict(config.copy_and_resolve_references())
+        own.beside, own.export_backbone, own.method = "", None, plain.method
+        for key in ("name", "lr", "base_lr", "weight_decay", "warmup_epochs"):
+            own.optim[key] = None
+        found[method] = changed(own, changes)
+    return found
 
 
 def _method_options(config: Config) -> dict:

@@ -152,6 +152,7 @@ class Experiment:
         class_weights: Of `objective.CLASS_WEIGHTS`.
         export_backbone: Whether the backbone is written with what was tuned merged in.
         limits: Memory for what the steps read.
+        beside: What is tuned beside it, by name of the method.
         content: The resolved configuration in plain JSON types, as config.json has it.
     """
 
@@ -165,6 +166,7 @@ class Experiment:
     class_weights: str
     export_backbone: bool
     limits: Limits
+    beside: dict[str, "Experiment"]
     content: dict = dataclasses.field(repr=False)
 
     def make_setup(

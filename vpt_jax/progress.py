@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 from rich.console import Console
@@ -185,9 +185,12 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def table(rows: list[tuple[str, str]], title: str) -> None:
-    """Two columns on stdout."""
-    result = Table(title=title, show_header=False, title_justify="left")
+def table(
+    rows: Sequence[tuple[str, ...]], title: str, columns: tuple[str, ...] = ()
+) -> None:
+    """Columns on stdout, with their names above them if they have any."""
+    result = Table(*columns, title=title, show_header=bool(columns))
+    result.title_justify = "left"
     for row in rows:
         result.add_row(*row)
     Console().print(result)

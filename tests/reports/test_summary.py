@@ -41,3 +41,12 @@ def test_another_metric_by_its_name(capsys, tmp_path):
     text = printed(capsys, summary.show, tmp_path / "a", [None, None], **own)
     assert "test mIoU │ 40.00 % +- 1.00 (39.00, 41.00)" in text
     assert "validation mIoU │ 42.00 %" in text and "top-1" not in text
+
+
+def test_what_was_tuned_beside_it_is_shown_beside_it(capsys, tmp_path):
+    write_result(tmp_path / "probe", "linear", "digits", [70.0], (1,))
+    probe = json.loads((tmp_path / "probe" / "result.json").read_text())
+    text = printed(capsys, summary.show, tmp_path / "a", [90.0], beside={"l": probe})
+    table = text[text.index("method") :]
+    assert "linear │ 70.00 % │ 1.00 %" in table and "linear │ 90.00 %" in table
+    assert "figures/attention.png" in table

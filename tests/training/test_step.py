@@ -8,18 +8,25 @@ from flax import nnx
 from training import tiny
 
 from vpt_jax.backbones.vit import ViTConfig
-from vpt_jax.methods import METHODS
+from vpt_jax.methods import METHODS, sidetune
 from vpt_jax.objectives import classification
 from vpt_jax.training import step
 from vpt_jax.types import count, flatten
 
 WITH_LENGTH = ("prompt", "prompt_pixel", "prompt_below", "gated", "vfpt")
+THIN = {  # AlexNet with a sixteenth of its channels: convolutions of trials are slow
+    n: (max(3, i // 16), o // 16, *rest) for n, (i, o, *rest) in sidetune.LAYERS.items()
+}
 WIDE = ViTConfig(patch=32, width=8, depth=1, heads=2, mlp_dim=16, image_size=64)
 
 
 def assert_same(a, b, atol=0.0):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_allclose(x, y, rtol=0, atol=atol)
+
+
+def pick(trial, state):
+    return jax.tree.map(lambda x: x[trial], state)
 
 
 def test_any_division_into_chunks_gives_the_same_bits():
@@ -30,20 +37,35 @@ def test_any_division_into_chunks_gives_the_same_bits():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_trials_at_once_equal_single_runs_in_float64(method):
+def test_a_trial_is_the_same_beside_any_other_in_float64(method, monkeypatch):
+    monkeypatch.setattr(sidetune, "LAYERS", THIN)
     options = {"length": 2} if method in WITH_LENGTH else {}
     shape = WIDE if method == "sidetune" else tiny.CONFIG
-    stop = 3 if method == "sidetune" else 5  # its convolutions are slow
     with jax.enable_x64(True):
         setup = tiny.make_setup(method, options, jnp.float64, shape)
+        pair, other = (
+            tiny.run(setup, tiny.make_hyper(*first_and_second), [5])
+            for first_and_second in (
+                ([0.1, 0.02], [0.0, 1e-2], [3, 4]),
+                ([0.3, 0.02], [1e-3, 1e-2], [7, 4]),
+            )
+        )
+        first, second = (pick(t, (pair, other)) for t in range(2))
+        assert_same(*second, 1e-10)
+        assert np.abs(np.subtract(*(x.loss for x in first))).max() > 1e-3
+        trained = jax.tree.leaves(pair.trainable)
+        assert trained and {x.dtype for x in trained} == {np.dtype("float64")}
+
+
+@pytest.mark.parametrize("method", ["prompt", "full"])
+def test_trials_at_once_equal_single_runs_in_float64(method):
+    with jax.enable_x64(True):
+        setup = tiny.make_setup(method, dtype=jnp.float64)
         lr, decay, seed = [0.1, 0.02], [0.0, 1e-2], [3, 4]
-        both = tiny.run(setup, tiny.make_hyper(lr, decay, seed), [stop])
+        both = tiny.run(setup, tiny.make_hyper(lr, decay, seed), [5])
         for t in range(2):
             hyper = tiny.make_hyper(lr[t : t + 1], decay[t : t + 1], seed[t : t + 1])
-            one = tiny.run(setup, hyper, [stop])
-            assert_same(jax.tree.map(lambda x, t=t: x[t : t + 1], both), one, 1e-10)
-        trained = jax.tree.leaves(both.trainable)
-        assert trained and {x.dtype for x in trained} == {np.dtype("float64")}
+            assert_same(pick(t, both), pick(0, tiny.run(setup, hyper, [5])), 1e-10)
 
 
 def test_steps_equal_a_plain_loop():
@@ -55,6 +77,13 @@ def test_steps_equal_a_plain_loop():
     model = setup.network.build(key, setup.network.pretrained.params)
     params = setup.network.split(model)[1]
     images, labels = tiny.make_data()
+
+    @jax.jit
+    @jax.value_and_grad
+    def gradient(params, x, labels):
+        log_p = jax.nn.log_softmax(nnx.merge(graphdef, params, frozen, stats)(x))
+        return -log_p[jnp.arange(len(labels)), labels].mean()
+
     velocity = jax.tree.map(jnp.zeros_like, params)
     epoch_losses, n = [], 0
     for epoch in range(3):
@@ -64,12 +93,7 @@ def test_steps_equal_a_plain_loop():
         for rows in (order[:4], order[4:8], order[8:]):
             x = setup.network.normalised(images[rows])
 
-            def loss_of(params, x=x, rows=rows):
-                logits = nnx.merge(graphdef, params, frozen, stats)(x)
-                log_p = jax.nn.log_softmax(logits)
-                return -log_p[jnp.arange(len(rows)), labels[rows]].mean()
-
-            loss, grads = jax.value_and_grad(loss_of)(params)
+            loss, grads = gradient(params, x, labels[rows])
             total += float(loss) * len(rows)
             at = n / 3
             cosine = 0.5 * (1 + np.cos(np.pi * (at - 1) / 2))
@@ -89,7 +113,7 @@ def test_steps_equal_a_plain_loop():
         epoch_losses.append(total)
     found = tiny.run(setup, hyper, [9])
     np.testing.assert_allclose(found.loss[0], epoch_losses, rtol=1e-4)
-    assert_same(jax.tree.map(lambda x: x[0], found.trainable), params, 1e-5)
+    assert_same(pick(0, found.trainable), params, 1e-5)
 
 
 def test_orders_differ_between_epochs_and_seeds():
@@ -108,8 +132,7 @@ def test_a_trial_that_diverges_stops_and_the_other_goes_on():
     assert pair.alive.tolist() == [True, False]
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(pair.trainable))
     alone = tiny.run(setup, tiny.make_hyper([0.1, 0.1], [0, 0], [1, 1]), [9])
-    first = lambda tree: jax.tree.map(lambda x: x[0], tree)  # noqa: E731
-    assert_same(first(pair.trainable), first(alone.trainable), 1e-6)
+    assert_same(pick(0, pair.trainable), pick(0, alone.trainable), 1e-6)
 
 
 def test_optimizer_state_is_for_trained_tensors_only():

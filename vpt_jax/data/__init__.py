@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vpt_jax.data import digits, fgvc, folder, tfds_task, vtab
+from vpt_jax.data import digits, digits_photo, fgvc, folder, tfds_task, vtab
 from vpt_jax.data.examples import Examples
 from vpt_jax.data.tasks import Task
 from vpt_jax.errors import UserError
@@ -43,6 +43,7 @@ TASKS: dict[str, Callable[[], Task]] = {
         for name, row in fgvc.FGVC.items()
     },
     "digits": digits.make_task,
+    "digits_photo": digits_photo.make_task,
     "procedural": _procedural,
 }
 

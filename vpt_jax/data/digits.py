@@ -20,7 +20,7 @@ def make_task() -> Task:
         name="digits",
         group="embedded",
         num_classes=NUM_CLASSES,
-        part=_part,
+        part=part,
         class_names=class_names,
     )
 
@@ -30,11 +30,11 @@ def class_names(data_dir: str | None) -> tuple[str, ...]:
     return tuple(str(digit) for digit in range(NUM_CLASSES))
 
 
-def _part(part: str, data_dir: str | None) -> Examples:
-    """scikit-learn carries the file, `data_dir` is not looked at."""
+def part(name: str, data_dir: str | None) -> Examples:
+    """'train', 'val' or 'test'; `data_dir` is not looked at: scikit-learn has them."""
     from sklearn.datasets import load_digits  # a slow import that only this task needs
 
-    start, stop = _PARTS[part]
+    start, stop = _PARTS[name]
     values, labels = load_digits(return_X_y=True)
     grey = np.rint(values[start:stop].reshape(-1, 8, 8, 1) * (255 / 16))
     return Examples(

@@ -131,7 +131,11 @@ def plan(config: Config, target: Target, sweep: bool) -> dict:
 def _stages(config: Config, target: Target, sweep: bool) -> list[Stage]:
     if not sweep:
         experiment = configs.resolve(config, target.platform)
-        return [_run("the run", experiment, target, len(experiment.seeds))]
+        all_of_it = {
+            **{f"beside: {name}": x for name, x in experiment.beside.items()},
+            "the run": experiment,
+        }
+        return [_run(n, x, target, len(x.seeds)) for n, x in all_of_it.items()]
     [job, *others] = sweeps.jobs(config)
     if others:
         raise UserError(
@@ -295,7 +299,7 @@ def _propose(config: Config, target: Target, sweep: bool) -> dict:
     for changes in _ways(config, target):
         text = " ".join(f"--config.{key}={value}" for key, value in changes.items())
         say(f"trying {text}")
-        own = sweeps.changed(config, changes)
+        own = configs.changed(config, changes)
         stages = _stages(own, target, sweep)
         if all(stage.fits for stage in stages):
             seconds = _total(stages)

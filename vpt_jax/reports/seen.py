@@ -45,8 +45,8 @@ def draw_all(runs: list[Run], num_images: int) -> list[Figure]:
         title = f"t-SNE of test features, {run.who}"
         figure = tsne(features(tuned, examples), examples.labels)
         drawn.append(style.finish(f"tsne_{name}", title, figure))
-        found = prompt_attention(tuned, examples)
-        if found is not None:
+        found = attention(tuned, examples.select(range(min(IMAGES, len(examples)))))
+        if found is not None and found.shape[1] > 1:
             title = f"Attention in the last block, {run.who}"
             figure = attention_maps(tuned, examples, found)
             drawn.append(style.finish(f"attention_{name}", title, figure))
@@ -72,45 +72,40 @@ def features(tuned: Classifier, examples: Examples) -> Float[np.ndarray, "n D"]:
     )
 
 
-def prompt_attention(
-    tuned: Classifier, examples: Examples
+def attention(tuned: Classifier, examples: Examples) -> Float[Array, "B Q N"] | None:
+    """`attention_of` a tuned model, on the first images."""
+    trainable, stats = tuned.trainable, tuned.stats
+    graphdef, _, frozen, _ = tuned.network.parts
+    model = nnx.merge(graphdef, trainable, frozen, stats)
+    raw = next(inputs.batches(tuned.network, examples, len(examples)))[2]
+    return attention_of(model, tuned.network.normalised(jnp.asarray(raw)))
+
+
+def attention_of(
+    model: Model, images: Float[Array, "B h w 3"]
 ) -> Float[Array, "B Q N"] | None:
     """Weights of [CLS, P prompts] over the N patches in the last block, mean of heads.
 
     Returns:
-        None where the network has no prompts in its last block, or no such attention.
+        None where the network has no CLS token, or no such attention.
     """
-    trainable, stats = tuned.trainable, tuned.stats
-    graphdef, _, frozen, _ = tuned.network.parts
-    model = nnx.merge(graphdef, trainable, frozen, stats)
-    raw = next(inputs.batches(tuned.network, examples))[2][:IMAGES]
-    images = tuned.network.normalised(jnp.asarray(raw))
-    return attention_of_prompts(model, images)
-
-
-def attention_of_prompts(
-    model: Model, images: Float[Array, "B h w 3"]
-) -> Float[Array, "B Q N"] | None:
-    """See `prompt_attention`."""
     backbone: Any = model.backbone  # of those families that have such attention
     blocks = backbone.blocks
-    attention: Any = getattr(blocks[-1], "attn", None)
-    if not hasattr(attention, "query"):
+    last: Any = getattr(blocks[-1], "attn", None)
+    first = getattr(backbone, "num_prefix", 0)
+    if not hasattr(last, "query") or first < 1:
         return None
-    plain = model.prefix(images, 1)
+    plain = jax.eval_shape(lambda x: model.prefix(x, 1), images)
     tokens = model.prefix(images, len(blocks))
     context = Context(model.backbone, None, False)
     for edit in model.edits.values():
         tokens = edit.before_block(len(blocks) - 1, tokens, context)
     added = tokens.shape[1] - plain.shape[1]
-    first = backbone.num_prefix
-    if added <= 0 or first < 1:
-        return None
     x = blocks[-1].norm1(tokens)
     asking = x[:, : first + added]
     query, key = (
-        y.reshape(*y.shape[:2], attention.heads, -1)
-        for y in (attention.query(asking), attention.key(x))
+        y.reshape(*y.shape[:2], last.heads, -1)
+        for y in (last.query(asking), last.key(x))
     )
     scores = jnp.einsum("bnhk,bmhk->bhnm", query, key) * query.shape[-1] ** -0.5
     weights = jax.nn.softmax(scores.astype(jnp.float32)).mean(1)

@@ -2,6 +2,7 @@
 
 import pathlib
 
+from vpt_jax import methods
 from vpt_jax.progress import table
 from vpt_jax.reports.result import Result, digits, name, with_unit
 
@@ -25,8 +26,30 @@ def show(result: dict) -> None:
         rows.insert(2, (f"validation {name(run.metric)}", text))
     table(rows, f"{result['method']} on {run.task}, {run.backbone}")
     workdir = pathlib.Path(result["workdir"])
-    for file in ("result.json", "export", "figures/learning_curve.png"):
+    files = ["result.json", "export", "figures/learning_curve.png"]
+    if result.get("beside"):
+        show_beside(result)
+        files.append("figures/attention.png")
+    for file in files:
         print(workdir / file)
+
+
+def show_beside(result: dict) -> None:
+    """Print a row for the run and for each that was tuned beside it."""
+    run = Result(result)
+    every = [*result["beside"].values(), result]
+    rows = [
+        (
+            methods.label(one["method"], one["method_options"], run.backbone),
+            _score(Result(one)),
+            f"{one['tuned_percent']:.2f} %",
+            f"{one['tuned_bytes']:,}",
+            f"{one['train_seconds'] + one['compile_seconds']:.1f}",
+        )
+        for one in every
+    ]
+    columns = ("method", f"test {name(run.metric)}", "tuned", "bytes", "seconds")
+    table(rows, f"{run.task}, {run.backbone}", columns)
 
 
 def show_sweep(result: dict) -> None:
@@ -57,9 +80,7 @@ def show_sweep(result: dict) -> None:
 
 def scores(run: Result) -> list[tuple[str, str]]:
     """The test score, with that of every seed, and which seeds failed."""
-    text = with_unit(run.metric, run.score)
-    if run.std is not None:
-        text += f" +- {run.std:.{digits(run.metric)}f}"
+    text = _score(run)
     if len(run.seeds) > 1:
         each = ", ".join(
             "failed" if score is None else f"{score:.{digits(run.metric)}f}"
@@ -71,3 +92,9 @@ def scores(run: Result) -> list[tuple[str, str]]:
         who = ", ".join(map(str, run.failed))
         rows.append(("seeds", f"{run.count} finished; failed: {who}"))
     return rows
+
+
+def _score(run: Result) -> str:
+    """'90.00 % +- 0.50'."""
+    text = with_unit(run.metric, run.score)
+    return text if run.std is None else f"{text} +- {run.std:.{digits(run.metric)}f}"

@@ -47,6 +47,7 @@ def run(
             say(f"{path} holds a finished run; delete it or use another --workdir")
             return known | {"workdir": str(path)}
         folder.write("environment.json", environment())
+        beside = _run_beside(experiment, path)
         place = folder.decided(
             "inputs", lambda: inputs.decide(setup, experiment.limits, examples)
         )
@@ -62,6 +63,8 @@ def run(
         _draw(experiment, lines, path)
         test = experiment.data.test()
         found = _finish(experiment, setup, outcome, lines, (examples, val, test), path)
+        found["beside"] = beside
+        _draw_looks(experiment, path)
         folder.finish(found)
     _warn_of_collapse(experiment, setup, lines)
     return found | {"workdir": str(path)}
@@ -79,6 +82,16 @@ def default_path(experiment: Experiment) -> pathlib.Path:
     network = experiment.network
     name = f"{task}-{network.method_name}-{network.backbone.name}-{digest}"
     return pathlib.Path("runs") / name
+
+
+def _run_beside(experiment: Experiment, path: pathlib.Path) -> dict[str, dict]:
+    """The results of what is tuned beside it, each in a folder of its own."""
+    found = {}
+    for name, other in experiment.beside.items():
+        say(f"beside it: {name}")
+        found[name] = run(other, path / "beside" / name)
+        del found[name]["workdir"], found[name]["beside"]
+    return found
 
 
 def _finish(
@@ -144,6 +157,17 @@ def _draw(experiment: Experiment, lines: list[dict], path: pathlib.Path) -> None
     curve = path / "figures" / "learning_curve.png"
     title = f"{title}, {network.backbone.name}"
     parallel.first(lambda: figures.learning_curve(lines, title, curve))
+
+
+def _draw_looks(experiment: Experiment, path: pathlib.Path) -> None:
+    """Where the networks look, where there are others beside this one."""
+    if not experiment.beside:
+        return
+    from vpt_jax.reports import looks  # see `_draw`
+
+    folders = [*(path / "beside" / name for name in experiment.beside), path]
+    picture = path / "figures" / "attention.png"
+    parallel.first(lambda: looks.draw(folders, picture))
 
 
 def _warn_of_collapse(experiment: Experiment, setup: Setup, lines: list[dict]) -> None:

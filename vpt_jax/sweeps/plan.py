@@ -14,8 +14,6 @@ import itertools
 import json
 import math
 
-from ml_collections import ConfigDict
-
 from vpt_jax import config as configs
 from vpt_jax import data
 from vpt_jax.errors import UserError
@@ -93,7 +91,7 @@ def jobs(config: Config) -> list[Job]:
     for task, (position, (label, changes)) in itertools.product(
         tasks, enumerate(variants)
     ):
-        own = changed(config, {"task": task, "sweep.variants": (), **changes})
+        own = configs.changed(config, {"task": task, "sweep.variants": (), **changes})
         parts = [task] * (len(tasks) > 1) + [_folder(label)] * bool(label)
         result.append(Job("/".join(parts), own, label, position))
     return result
@@ -207,36 +205,12 @@ def final_split(experiment: Experiment) -> str:
     return "train800" if fgvc else "train800val200"
 
 
-def changed(config: Config, changes: dict) -> Config:
-    """A copy with other values: {'batch_size': 32, 'backbone.remat': True}."""
-    own: Config = ConfigDict(config.copy_and_resolve_references())
-    for key, value in changes.items():
-        change(own, key, value)
-    return own
-
-
-def change(config: Config, key: str, value) -> None:
-    """Set 'method.length' and the like.
-
-    Raises:
-        UserError: No such key, or a value of another type.
-    """
-    *groups, name = key.split(".")
-    place: Config = config
-    for group in groups:
-        place = place[group] if group in place else ConfigDict()
-    if name not in place:
-        raise UserError(f"sweep changes {key!r}, which is no key of the configuration")
-    try:
-        place[name] = value
-    except TypeError as error:
-        raise UserError(f"sweep sets {key}={value!r}: {error}") from error
-
-
 def _at(
     config: Config, changes: dict, base_lr: float, decay: float, platform: str | None
 ) -> Experiment:
-    own = changed(config, {f"method.{key}": value for key, value in changes.items()})
+    own = configs.changed(
+        config, {f"method.{key}": value for key, value in changes.items()}
+    )
     own.optim.lr, own.optim.base_lr, own.optim.weight_decay = None, base_lr, decay
     return configs.resolve(own, platform, protocol=True)
 
@@ -268,12 +242,12 @@ def _combinations(over: str) -> list[tuple[str, dict]]:
 def _variant(text: str) -> tuple[str, dict]:
     """'shallow: method.name=vpt_shallow method.length=5' to (label, changes)."""
     label, colon, rest = text.partition(":")
-    pairs = [word.partition("=") for word in rest.split()]
-    if not (label and colon and all(key and equals for key, equals, _ in pairs)):
+    changes = configs.changes_of(rest.split())
+    if not label or not colon or changes is None:
         raise UserError(
             f"sweep.variants: {text!r} is not of the form 'label: key=value key=value'"
         )
-    return label.strip(), {key: _value(value) for key, _, value in pairs}
+    return label.strip(), changes
 
 
 def _ceil(a: int, b: int) -> int:
@@ -284,11 +258,3 @@ def _folder(label: str) -> str:
     """'deep = 5' to 'deep-5': no blanks in paths."""
     kept = "".join(c if c.isalnum() or c in "-._" else " " for c in label)
     return "-".join(kept.split())
-
-
-def _value(text: str):
-    """A number or a truth value where it is one, else the text."""
-    try:
-        return json.loads(text.lower())
-    except json.JSONDecodeError:
-        return text
