@@ -6,6 +6,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 # A life is a fork of one process that has imported everything and started nothing. It
 # dies at its n-th change of a file below the workdir: between any two of those, nothing
 # on disk differs.
@@ -85,6 +87,7 @@ def table_of(workdir):
     return records, result, metrics
 
 
+@pytest.mark.slow
 def test_kill_9_ten_times(checkpoint, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", HARNESS, str(checkpoint), str(tmp_path)],
