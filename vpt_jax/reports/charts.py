@@ -48,20 +48,19 @@ def accuracy_against_parameters(comparison: Comparison) -> Canvas | None:
     The paper's scores are drawn hollow at our number of parameters. None where no
     group has two methods on all of its tasks.
     """
-    groups = _complete(comparison)
-    if not groups:
+    panels = comparison.panels
+    if not panels:
         return None
-    figure = style.canvas(1.4 + 2.8 * len(groups), 4.1)
-    axes = figure.subplots(1, len(groups), squeeze=False)[0]
+    figure = style.canvas(1.4 + 2.8 * len(panels), 4.1)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
     names = list(comparison.methods)
     legend: dict[str, Line2D] = {}
-    for axis, (group, of_methods) in zip(axes, groups.items(), strict=True):
+    for axis, (title, of_methods) in zip(axes, panels.items(), strict=True):
         for method, runs in of_methods.items():
             k = names.index(method)
             legend |= _points(axis, runs, k)
         shares = [_share(runs) for runs in of_methods.values()]
-        size = len(next(iter(of_methods.values())))
-        axis.set_title(f"{group}, mean of {size}" if size > 1 else group, fontsize=10)
+        axis.set_title(title, fontsize=10)
         _share_axis(axis, shares)
         axis.margins(y=0.15)
         style.score_axis(axis, comparison.metric, "test")
@@ -72,22 +71,6 @@ def accuracy_against_parameters(comparison: Comparison) -> Canvas | None:
 
 
 _PAPER = "hollow: the paper's"
-
-
-def _complete(comparison: Comparison) -> dict[str, dict[str, list[Run]]]:
-    """By group the methods that have all of its tasks, where these are two or more."""
-    groups = {}
-    for group in dict.fromkeys(run.group for run in comparison.runs):
-        inside = {
-            method: [run for run in runs if run.group == group]
-            for method, runs in comparison.methods.items()
-        }
-        size = len({run.task for runs in inside.values() for run in runs})
-        # A mean over fewer tasks is another figure.
-        complete = {m: runs for m, runs in inside.items() if len(runs) == size}
-        if len(complete) > 1:
-            groups[group] = complete
-    return groups
 
 
 def _points(axis: Axes, runs: list[Run], k: int) -> dict[str, Line2D]:

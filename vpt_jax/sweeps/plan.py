@@ -23,7 +23,7 @@ from vpt_jax.experiment import Experiment
 from vpt_jax.runs.train import Trial
 from vpt_jax.sweeps import grids
 from vpt_jax.sweeps.selection import Selection
-from vpt_jax.types import Config
+from vpt_jax.types import Config, literal
 
 TRACED = ("lr", "base_lr", "weight_decay")  # of config.optim: may differ in a unit
 MIN_RUNG_EPOCHS = 5
@@ -36,7 +36,8 @@ class Job:
     Attributes:
         name: Of its folder below the workdir; '' for the workdir itself.
         config: With a single task and without variants; not resolved.
-        variant: Label of its variant; '' without variants.
+        variant: Label of its variant; '' without variants, and of one that is no more
+            than a method under its own name: it is compared as a method.
         position: Of the variant among all.
     """
 
@@ -95,7 +96,8 @@ def jobs(config: Config) -> list[Job]:
     ):
         own = changed(config, {"task": task, "sweep.variants": (), **changes})
         parts = [task] * (len(tasks) > 1) + [_folder(label)] * bool(label)
-        result.append(Job("/".join(parts), own, label, position))
+        method = changes.get("method.name") == label and not config.sweep.ablation
+        result.append(Job("/".join(parts), own, "" if method else label, position))
     return result
 
 
@@ -260,7 +262,10 @@ def _combinations(over: str) -> list[tuple[str, dict]]:
             )
         axes.append([(key.strip(), value.strip()) for value in values.split(",")])
     return [
-        (" ".join("=".join(pair) for pair in chosen), {k: _value(v) for k, v in chosen})
+        (
+            " ".join("=".join(pair) for pair in chosen),
+            {k: literal(v) for k, v in chosen},
+        )
         for chosen in itertools.product(*axes)
     ]
 
@@ -273,7 +278,7 @@ def _variant(text: str) -> tuple[str, dict]:
         raise UserError(
             f"sweep.variants: {text!r} is not of the form 'label: key=value key=value'"
         )
-    return label.strip(), {key: _value(value) for key, _, value in pairs}
+    return label.strip(), {key: literal(value) for key, _, value in pairs}
 
 
 def _ceil(a: int, b: int) -> int:
@@ -284,11 +289,3 @@ def _folder(label: str) -> str:
     """'deep = 5' to 'deep-5': no blanks in paths."""
     kept = "".join(c if c.isalnum() or c in "-._" else " " for c in label)
     return "-".join(kept.split())
-
-
-def _value(text: str):
-    """A number or a truth value where it is one, else the text."""
-    try:
-        return json.loads(text.lower())
-    except json.JSONDecodeError:
-        return text
