@@ -110,16 +110,15 @@ def _named(pairs: tuple[tuple[str, str], ...]) -> str:
 
 def _in_words(orders: list[Order], metric: str) -> str:
     """What the table comes to."""
-    total = sum(order.pairs for order in orders)
-    parts = {
-        "come in the paper's order": sum(len(order.alike) for order in orders),
-        "the other way round": sum(len(order.reverse) for order in orders),
-        "are too close to say": sum(len(order.close) for order in orders),
-    }
-    words = ", ".join(f"{count} {what}" for what, count in parts.items())
+
+    def count(pairs: str) -> int:
+        return sum(len(getattr(order, pairs)) for order in orders)
+
     return (
-        f"Of {total} pairs of methods that the paper has too, {words} (Welch's t-test "
-        f"over seeds, one-sided, p < {LEVEL}; of single seeds the scores alone). By "
-        f"test {result.label(metric)}. A task that the paper has not stands beside its "
-        "mean over VTAB-1k, a backbone beside its ViT-B/16."
+        f"Pairs of methods that the paper has too: {sum(o.pairs for o in orders)}. "
+        f"In the paper's order: {count('alike')}; "
+        f"the other way round: {count('reverse')}; too close to say: {count('close')} "
+        f"(Welch's t-test over seeds, one-sided, p < {LEVEL}; of single seeds the "
+        f"scores alone). By test {result.label(metric)}. A task that the paper has not "
+        "stands beside its mean over VTAB-1k, a backbone beside its ViT-B/16."
     )
