@@ -21,7 +21,7 @@ def file(tmp_path):
     """A table of two image sizes, another task and another backbone."""
     path = tmp_path / "tuned.csv"
     others = (
-        dataclasses.replace(ROW, image_size=64, base_lr=9.0),
+        dataclasses.replace(ROW, image_size=16, base_lr=9.0),
         dataclasses.replace(ROW, task="folder:cats", method="adapter", options=""),
         dataclasses.replace(ROW, task="dtd", backbone="vit_b16"),
     )
@@ -60,8 +60,8 @@ def test_a_missing_row_says_which_there_are(file):
         base("digits", "linear", "vit_b16", str(file))
     assert str(error.value) == (
         "tuned.csv has no row for linear on digits with vit_b16; of this task or "
-        "backbone it has digits,vpt-deep,vit_nano (32 px); digits,vpt-deep,vit_nano "
-        "(64 px); dtd,vpt-deep,vit_b16 (32 px)"
+        "backbone it has digits,vpt-deep,vit_nano (16 px); digits,vpt-deep,vit_nano "
+        "(32 px); dtd,vpt-deep,vit_b16 (32 px)"
     )
     with pytest.raises(UserError, match="or backbone it has none"):
         base("svhn", "linear", "vit_l16", str(file))
