@@ -199,6 +199,17 @@ def test_the_tests_of_the_paper_stand_beside_ours(tmp_path):
     assert rows["vpt-deep - linear"]["paper's better"] == ""
 
 
+def test_of_a_part_of_vtab_other_tasks_are_tested_too(tmp_path):
+    for method, top1 in (("linear", 80.0), ("vpt-deep", 90.0)):
+        for task in ("dtd", "folder:cats"):
+            folder = tmp_path / f"{method}-{task[:3]}"
+            write_result(folder, method, task, [top1, top1 + 1])
+    report.write(tmp_path)
+    [row] = table(tmp_path, "welch_vit_b16")
+    assert row["better on"] == "dtd, folder:cats"
+    assert [row["tasks"] for row in table(tmp_path, "tests_vit_b16")] == ["2"]
+
+
 def test_other_metrics_are_compared_among_themselves(tmp_path):
     """A lower-is-better error beside top-1 of the same tasks and methods."""
     write_result(tmp_path / "a", "full", "pets", 90.0)
@@ -236,6 +247,7 @@ def test_what_a_sweep_chose(tmp_path):
     report.write(tmp_path)
     [row] = table(tmp_path, "chosen")
     assert (row["variant"], row["base lr"], row["saved"]) == ("length=5", "1", "50 %")
+    assert row["edge"] == "lowest"  # of 1 and 9
     # The grid of length=5 was not found, its trials were.
     assert contents(tmp_path)[1] == {"trials_vit-b16_linear_all_digits"}
 

@@ -96,13 +96,13 @@ class Comparison:
     def panels(self) -> dict[str, dict[str, list[Run]]]:
         """By group the methods that have all of its tasks, where these are two or more.
 
-        A task of one's own is alone; a group of one task goes by its name.
+        Groups are the paper's, and go by their task where they have one; any other
+        task is alone.
         """
         groups: dict[str, list[Run]] = {}
         for run in self.runs:
-            groups.setdefault(run.task if run.group == "own" else run.group, []).append(
-                run
-            )
+            group = run.group if run.group in data.GROUPS else run.task
+            groups.setdefault(group, []).append(run)
         panels = {}
         for group, inside in groups.items():
             of_methods: dict[str, list[Run]] = {}
