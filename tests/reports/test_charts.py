@@ -64,11 +64,11 @@ def test_parameters_are_drawn_for_two_methods_that_have_all_tasks(tmp_path):
     write_result(tmp_path / "more", "full", "dtd", 50.0, backbone="vit_nano")
     assert charts.accuracy_against_parameters(comparison(tmp_path)) is None
     for method in ("full", "linear"):
-        for task in ("digits", "folder:cats"):
+        for task in ("digits", "procedural"):
             folder = tmp_path / method / task
             write_result(folder, method, task, 50.0, backbone="vit_nano")
     figure = charts.accuracy_against_parameters(comparison(tmp_path))
-    assert [axis.get_title() for axis in figure.axes] == ["digits", "folder:cats"]
+    assert [axis.get_title() for axis in figure.axes] == ["digits", "procedural"]
 
 
 def test_the_papers_points_are_hollow(tmp_path):
