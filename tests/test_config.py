@@ -1,5 +1,7 @@
 """Completing a configuration, and refusing one that does not fit together."""
 
+import pathlib
+
 import pytest
 
 from vpt_jax.config import arguments, base, resolve
@@ -204,7 +206,10 @@ def test_options_of_another_method():
 
 
 def test_arguments_of_a_config_file():
-    assert arguments("cifar100,linear", "USAGE") == ["cifar100", "linear"]
-    for wrong in ("", "a,b,c,d", "cifar100,,vit_b16"):
-        with pytest.raises(UserError, match="not of the form USAGE"):
-            arguments(wrong, "USAGE")
+    assert arguments("cifar100,linear", "x/vtab.py") == ["cifar100", "linear"]
+    four = arguments("a,b,c,tuned", "x/vtab.py")
+    assert four == ["a", "b", "c", str(pathlib.Path("x/tuned.csv"))]
+    usage = r"x/vtab.py:NAME\[,METHOD\[,BACKBONE\[,tuned\]\]\]"
+    for wrong in ("", "a,b,c,d", "a,b,c,tuned,e", "cifar100,,vit_b16"):
+        with pytest.raises(UserError, match=f"not of the form {usage}"):
+            arguments(wrong, "x/vtab.py", "NAME")

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vpt_jax import parallel
-from vpt_jax.config import resolve
+from vpt_jax import parallel, tuned
+from vpt_jax.config import base, resolve
 from vpt_jax.data.examples import Examples
 from vpt_jax.errors import UserError
 from vpt_jax.sweeps import plan
@@ -23,6 +23,7 @@ ARGUMENTS = {
     "ablations": [("length",)],
     "fgvc": [("cub",), ("stanford_cars,linear",)],
     "folder": [("{folder}",), ("{folder},linear",)],
+    "results": [("digits,vit_nano",)],
     "quickstart": [(), ("linear",)],
     "tfds": [("food101",), ("eurosat/rgb:2.0.0,linear",)],
     "vtab": [("cifar100",), ("cifar100,linear",), ("cifar100,vpt-shallow,vit_s16",)],
@@ -73,6 +74,44 @@ def test_a_config_takes_a_step(name, argument, checkpoint, new_tiny, tmp_path):
     assert 0 < loss < 100 and outcome.state.alive.tolist() == [True]
     leaves = jax.tree.leaves(outcome.state.trainable)
     assert leaves and all(np.isfinite(leaf).all() for leaf in leaves)
+
+
+def test_the_methods_of_a_page_of_results():
+    """Each is a sweep of its own that resolves; most have six points."""
+    module = runpy.run_path(str(CONFIGS / "results.py"))
+    config = module["get_config"]("folder:photos")
+    assert config.task == f"folder:{pathlib.Path('photos').absolute()}"
+    config = module["get_config"]("cifar100")
+    assert config.backbone.name == "deit_ti16" and config.image_size == 112
+    found = {job.name: job for job in plan.jobs(config)}
+    assert len(found) == 10 and not any(job.variant for job in found.values())
+    sizes = {}
+    for name, job in found.items():
+        [unit] = plan.units(job.config)
+        epochs, halving = unit.experiment.epochs, job.config.sweep.halving
+        sizes[name] = plan.rungs(epochs, halving, len(unit.trials))
+    assert sizes["linear"] == [(100, 40)] and sizes["partial-1"] == [(100, 16)]
+    assert {str(sizes[m]) for m in found if len(sizes[m]) > 1} == {"[(10, 6), (30, 2)]"}
+    with pytest.raises(UserError, match="TASK"):
+        module["get_config"]("")
+
+
+def test_every_row_of_tuned_settings_makes_a_run():
+    """Also where options of the method were added or renamed."""
+    file = CONFIGS / "tuned.csv"
+    rows = tuned.read(file)
+    assert rows and file.read_text() == tuned.text(rows)
+    for row in rows:
+        config = base(row.task, row.method, row.backbone)
+        tuned.apply(config, file)
+        config.image_size = row.image_size
+        config.task = "digits"  # a folder is not here
+        run = resolve(config)
+        assert (run.optimizer.base_lr, run.optimizer.name) == (
+            row.base_lr,
+            row.optimizer,
+        )
+        assert "/" not in row.task.replace("tfds:", "")
 
 
 def test_every_ablation_is_a_suite_of_sweeps():

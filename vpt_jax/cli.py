@@ -40,7 +40,11 @@ _PROCESS = flags.DEFINE_integer(
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "predict: a .csv or .json file (default: in the workdir); plan: a .json file.",
+    "predict: a .csv or .json file (default: in the workdir); plan: a .json file; "
+    "report: a .md page to write as well, its figures in a folder beside it.",
+)
+_TUNED = flags.DEFINE_string(
+    "tuned", None, "report: a .csv table that the winners of sweeps are added to."
 )
 _ON = flags.DEFINE_string(
     "on", None, "plan: v5e:4x8 and other TPU slices, h200, b200:8 and other GPUs, cpu."
@@ -139,7 +143,13 @@ def sweep(_) -> int:
 
 def report(_) -> int:
     """Tables and figures over all runs below a folder."""
-    _print_report(_workdir())
+    from vpt_jax.reports import settings
+
+    workdir = _workdir()
+    _print_report(workdir, pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None)
+    if _TUNED.value:
+        count = settings.add(workdir, pathlib.Path(_TUNED.value))
+        print(f"{_TUNED.value}: settings of {count} sweeps")
     return 0
 
 
@@ -255,10 +265,10 @@ def _workdir() -> pathlib.Path:
     return local(need(_WORKDIR.value, "--workdir"))
 
 
-def _print_report(workdir: pathlib.Path) -> None:
+def _print_report(workdir: pathlib.Path, page: pathlib.Path | None = None) -> None:
     from vpt_jax.reports import report
 
-    for path in report.write(workdir, _FEATURES.value):
+    for path in report.write(workdir, _FEATURES.value, page):
         print(path)
 
 

@@ -6,15 +6,15 @@ name. The ConfigDict ends here: what comes after takes the typed `Experiment`.
 """
 
 import dataclasses
-import json
 import math
+import pathlib
 import types
 import typing
 
 import jax
 from ml_collections import ConfigDict, config_dict
 
-from vpt_jax import backbones, data, methods
+from vpt_jax import backbones, data, methods, tuned
 from vpt_jax.checkpoints import zoo
 from vpt_jax.data import preprocess
 from vpt_jax.data.splits import TRAINED_ON, Splits
@@ -28,14 +28,23 @@ from vpt_jax.experiment import (
 )
 from vpt_jax.training import optim
 from vpt_jax.training.inputs import Limits
-from vpt_jax.types import Config
+from vpt_jax.types import Config, literal
 
 PRECISIONS = ("float32", "bfloat16")
 CACHES = ("device_gb", "host_gb", "images_gb")
 
 
-def base(task: str, method: str = "vpt_deep", backbone: str = "vit_b16") -> Config:
-    """A configuration with everything at its default for these three choices."""
+def base(
+    task: str,
+    method: str = "vpt_deep",
+    backbone: str = "vit_b16",
+    settings: str | None = None,
+) -> Config:
+    """A configuration with everything at its default for these three choices.
+
+    `settings` is a table of what sweeps found, such as configs/tuned.csv: with it,
+    learning rate, weight decay and options are those of its row.
+    """
     unset = config_dict.placeholder
     config: Config = ConfigDict()
     config.task = task
@@ -101,15 +110,24 @@ def base(task: str, method: str = "vpt_deep", backbone: str = "vit_b16") -> Conf
     # Memory for cached outputs of the frozen first blocks, and for training images;
     # None: half of what is free. Images that do not fit are streamed.
     config.cache = ConfigDict({place: unset(float) for place in CACHES})
+    if settings is not None:
+        tuned.apply(config, pathlib.Path(settings))
     return config
 
 
-def arguments(arg: str, usage: str) -> list[str]:
-    """The parts of a config file's argument, 'TASK[,METHOD[,BACKBONE]]'."""
-    parts = arg.split(",") if arg else []
-    if not 1 <= len(parts) <= 3 or not all(parts):
+def arguments(arg: str, file: str, first: str = "TASK") -> list[str]:
+    """What `base` takes, of the argument 'TASK[,METHOD[,BACKBONE[,tuned]]]'.
+
+    Args:
+        arg: The argument of a config file.
+        file: The config file; tuned.csv lies beside it.
+        first: What its first word is.
+    """
+    parts, path = arg.split(",") if arg else [], pathlib.Path(file)
+    if not 1 <= len(parts) <= 4 or not all(parts) or parts[3:] not in ([], ["tuned"]):
+        usage = f"{path.parent.name}/{path.name}:{first}[,METHOD[,BACKBONE[,tuned]]]"
         raise UserError(f"{arg!r} is not of the form {usage}")
-    return parts
+    return parts[:3] + [str(path.with_name("tuned.csv"))] * len(parts[3:])
 
 
 def resolve(
@@ -197,15 +215,7 @@ def changes_of(words: list[str]) -> dict | None:
     pairs = [word.partition("=") for word in words]
     if not all(key and equals for key, equals, _ in pairs):
         return None
-    return {key: value_of(text) for key, _, text in pairs}
-
-
-def value_of(text: str):
-    """A number or a truth value where it is one, else the text."""
-    try:
-        return json.loads(text.lower())
-    except json.JSONDecodeError:
-        return text
+    return {key: literal(text) for key, _, text in pairs}
 
 
 def restore_network(

@@ -11,6 +11,7 @@ Axes, in every docstring and signature of the package:
 | D      | width of a token or feature   |        |                          |
 """
 
+import json
 import math
 from typing import Any
 
@@ -61,6 +62,14 @@ def unflatten(like: Tree, leaves: dict[Path, Any]) -> Tree:
 def widened(x: jax.Array) -> jax.Array:
     """At least float32: bfloat16 becomes float32, float64 stays."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def literal(text: str):
+    """A number, list or truth value where the text is one, else the text."""
+    try:
+        return json.loads(text.lower())
+    except json.JSONDecodeError:
+        return text
 
 
 def count(tree: Tree) -> int:

@@ -50,15 +50,25 @@ def test_a_bar_of_fewer_seeds_is_marked(tmp_path):
 
 def test_parameters_are_drawn_for_two_methods_that_have_all_tasks(tmp_path):
     for method, top1 in (("full", 99.0), ("linear", 90.0)):
-        write_result(tmp_path / method, method, "digits", top1, tuned_percent=top1)
+        more = {"tuned_percent": top1, "backbone": "vit_nano"}
+        write_result(tmp_path / method, method, "pets", top1, **more)
     figure = charts.accuracy_against_parameters(comparison(tmp_path))
     points = [line.get_xydata().tolist() for line in figure.axes[0].lines]
     assert points == [[[99.0, 99.0]], [[90.0, 90.0]]]
-    assert legend(figure) == ["full", "linear"]  # nothing is hollow
+    assert legend(figure) == ["full", "linear", "± deviation over seeds"]
+    bars = [line.get_segments()[0] for line in figure.axes[0].collections]
+    assert [bar[:, 1].tolist() for bar in bars] == [[98.5, 99.5], [89.5, 90.5]]
     low, high = figure.axes[0].get_ylim()
     assert 0 <= low < 90 and 99 < high <= 100
-    write_result(tmp_path / "more", "full", "procedural", 50.0)  # of the same group
+    # One of the same group, and two of no group: these are not averaged.
+    write_result(tmp_path / "more", "full", "dtd", 50.0, backbone="vit_nano")
     assert charts.accuracy_against_parameters(comparison(tmp_path)) is None
+    for method in ("full", "linear"):
+        for task in ("digits", "procedural"):
+            folder = tmp_path / method / task
+            write_result(folder, method, task, 50.0, backbone="vit_nano")
+    figure = charts.accuracy_against_parameters(comparison(tmp_path))
+    assert [axis.get_title() for axis in figure.axes] == ["digits", "procedural"]
 
 
 def test_the_papers_points_are_hollow(tmp_path):
@@ -67,7 +77,7 @@ def test_the_papers_points_are_hollow(tmp_path):
     figure = charts.accuracy_against_parameters(comparison(tmp_path))
     hollow = [x for x in figure.axes[0].lines if x.get_markerfacecolor() == "none"]
     assert [line.get_ydata().tolist() for line in hollow] == [[68.9], [63.4]]
-    assert legend(figure)[-1] == "hollow: the paper's"
+    assert legend(figure)[2] == "hollow: the paper's"
 
 
 @pytest.fixture

@@ -39,6 +39,13 @@ def test_a_run_may_be_named_report_but_a_report_holds_no_runs(tmp_path):
     assert {run.path.name for run in found} == {"report", "a"}
 
 
+def test_a_folder_of_images_goes_by_its_own_name_where_that_is_one(tmp_path):
+    for name, path in (("a", "/x/cats"), ("b", "/x/dogs/"), ("c", "/y/dogs")):
+        write_result(tmp_path / name, "linear", f"folder:{path}", 90.0)
+    tasks = [run.task for run in collect(tmp_path)[0]]
+    assert sorted(tasks) == ["folder:/x/dogs/", "folder:/y/dogs", "folder:cats"]
+
+
 def test_what_is_no_result(tmp_path):
     for content in ("null", '{"task": "dtd"}', '{"method": "linear"}'):
         (tmp_path / "result.json").write_text(content)

@@ -2,6 +2,7 @@
 
 import csv
 import html.parser
+import re
 
 import numpy as np
 import pytest
@@ -119,15 +120,20 @@ def test_figures_and_tables_need_something_to_compare(tmp_path):
     write_result(tmp_path / "b", "vpt-deep", "digits", 90.0)
     report.write(tmp_path)
     assert contents(tmp_path) == [
-        {"tasks_vit_b16"},  # the seeds are equal: nothing for a test
+        # The seeds are equal: nothing for a test.
+        {"tasks_vit_b16", "order_vit_b16", "runs"},
         {"parameters_vit_b16", "tasks_vit_b16"},
     ]
     write_result(tmp_path / "c", "linear", "dtd", 80.0)
     write_result(tmp_path / "d", "linear", "pets", [79.0, 80.0])
     report.write(tmp_path)
     assert contents(tmp_path)[0] == {
-        *("tasks_vit_b16", "costs_vit_b16", "summary_vit_b16")
+        *("tasks_vit_b16", "costs_vit_b16", "summary_vit_b16"),
+        *("scores_vit_b16", "order_vit_b16", "runs"),
     }
+    rows = {row["method"]: row for row in table(tmp_path, "scores_vit_b16")}
+    assert rows["linear"]["pets"] == "79.50 ± 0.50"
+    assert (rows["vpt-deep"]["pets"], rows["linear"]["tuned [%]"]) == ("-", "1.000")
     write_result(tmp_path / "e", "vpt-deep", "pets", [89.0, 90.0])
     write_result(tmp_path / "f", "vpt-deep", "dtd", 82.0)
     report.write(tmp_path)
@@ -155,7 +161,7 @@ def test_failed_seeds_are_counted_and_named(tmp_path):
     line = "vpt-deep on dtd, vit_b16: 2 of 5 seeds finished, without 2, 3, 5 (failed: "
     for page in pages:
         assert line in page.read_text()
-        assert page.read_text().count("*: without the seeds that failed") == 3
+        assert page.read_text().count("*: without the seeds that failed") == 4
 
 
 def test_of_one_seed_that_is_left_there_is_no_deviation(tmp_path):
@@ -191,6 +197,17 @@ def test_the_tests_of_the_paper_stand_beside_ours(tmp_path):
     assert (row["better"], row["worse"]) == (str(sum(wins)), str(19 - sum(wins)))
     assert row["paper's better"] == "11 of 19"
     assert rows["vpt-deep - linear"]["paper's better"] == ""
+
+
+def test_of_a_part_of_vtab_other_tasks_are_tested_too(tmp_path):
+    for method, top1 in (("linear", 80.0), ("vpt-deep", 90.0)):
+        for task in ("dtd", "folder:cats"):
+            folder = tmp_path / f"{method}-{task[:3]}"
+            write_result(folder, method, task, [top1, top1 + 1])
+    report.write(tmp_path)
+    [row] = table(tmp_path, "welch_vit_b16")
+    assert row["better on"] == "dtd, folder:cats"
+    assert [row["tasks"] for row in table(tmp_path, "tests_vit_b16")] == ["2"]
 
 
 def test_other_metrics_are_compared_among_themselves(tmp_path):
@@ -230,6 +247,7 @@ def test_what_a_sweep_chose(tmp_path):
     report.write(tmp_path)
     [row] = table(tmp_path, "chosen")
     assert (row["variant"], row["base lr"], row["saved"]) == ("length=5", "1", "50 %")
+    assert row["edge"] == "lowest"  # of 1 and 9
     # The grid of length=5 was not found, its trials were.
     assert contents(tmp_path)[1] == {"trials_vit-b16_linear_all_digits"}
 
@@ -248,13 +266,41 @@ def test_the_page_needs_no_other_file(runs):
     [_, page] = report.write(runs)
     reader = Reader()
     reader.feed(page.read_text())
-    # The summary, the tasks, the costs and the tests over tasks; of equal seeds none.
-    assert (reader.tables, reader.images, reader.links) == (4, 2, 0)
+    # Summary, scores, order, tasks, costs, runs, tests over tasks; of equal seeds none.
+    assert (reader.tables, reader.images, reader.links) == (7, 2, 0)
     text = (runs / "report" / "report.md").read_text()
     for name in ("parameters_vit_b16", "tasks_vit_b16"):
         assert f"(figures/{name}.png)" in text
         pixels = image.imread(runs / "report" / "figures" / f"{name}.png")
         assert min(pixels.shape[:2]) > 300 and pixels.std() > 0.05
+
+
+def test_a_page_with_its_figures_beside_it(runs, command):
+    chosen = fakes.SWEEP
+    write_result(runs / "s", "linear", "digits", 80.0, (1,), sweep=chosen)
+    fakes.write_unit(runs / "s", {1.0: 80.0, 9.0: 70.0})
+    page = runs / "docs" / "results.md"
+    arguments = "--mode=report", f"--workdir={runs}", f"--output={page}"
+    for _ in range(2):  # what a report wrote, the next one replaces
+        code, out, _ = command(*arguments)
+        assert code == 0 and str(page) in out
+    figures = re.findall(r"!\[.*\]\((results/figures/.*\.png)\)", page.read_text())
+    found = sorted((runs / "docs" / "results" / "figures").iterdir())
+    assert sorted(page.parent / name for name in figures) == found
+    # The trials of single sweeps are left to the report.
+    assert [path.stem for path in found] == ["parameters_vit_b16", "tasks_vit_b16"]
+    assert "trials_vit-b16_linear_all_digits" in contents(runs)[1]
+    assert "## Scores, vit_b16" in page.read_text()
+
+
+def test_a_page_replaces_no_other_file(runs):
+    other = runs / "notes.md"
+    other.write_text("mine")
+    with pytest.raises(UserError, match="notes.md is a file that no report wrote"):
+        report.write(runs, page=other)
+    assert other.read_text() == "mine" and not (runs / "report").exists()
+    with pytest.raises(UserError, match="must end in .md"):
+        report.write(runs, page=runs / "results.html")
 
 
 def test_the_four_forms_of_a_table():
@@ -288,7 +334,10 @@ def test_ablations_and_their_table(tmp_path):
     rows = table(tmp_path, "ablations")
     assert [row["variant"] for row in rows] == ["P = 1", "P = 5"]
     assert (rows[1]["test top-1 [%]"], rows[1]["seeds"]) == ("51.00*", "1 of 2")
-    assert contents(tmp_path) == [{"ablations", "chosen"}, {"ablation_Length_digits"}]
+    assert contents(tmp_path) == [
+        {"ablations", "chosen", "runs"},
+        {"ablation_Length_digits"},
+    ]
 
 
 def test_what_the_paper_says():

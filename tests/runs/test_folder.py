@@ -146,3 +146,8 @@ def test_all_cohorts_of_a_sweep_read_from_one_place(
     )
     sweep(tiny, tmp_path)
     assert places == [inputs.STREAMED] * 2 + [inputs.RESIDENT]  # two cohorts, the final
+
+
+def test_the_environment_names_the_processor():
+    found = folder.environment()["cpu"]
+    assert found["model"] and found["cores"] in range(1, (os.cpu_count() or 1) + 1)

@@ -110,6 +110,16 @@ def test_suites_and_variants():
     assert plan.jobs(config)[3].name == "caltech101/five"
 
 
+def test_a_variant_that_only_names_a_method_is_that_method():
+    config = base("digits", "vpt_deep", "vit_nano")
+    config.sweep.variants = "linear: method.name=linear epochs=5", "x: method.length=1"
+    linear, other = plan.jobs(config)
+    assert (linear.name, linear.variant, other.variant) == ("linear", "", "x")
+    assert (linear.config.method.name, linear.config.epochs) == ("linear", 5)
+    config.sweep.ablation = "Methods"
+    assert [job.variant for job in plan.jobs(config)] == ["linear", "x"]
+
+
 @pytest.mark.parametrize(
     ("group", "trained_on"), [("natural", "trainval"), ("fgvc", "train")]
 )

@@ -82,6 +82,15 @@ def get_task(name: str, data_dir: str | None = None) -> Task:
     return TASKS[name]()
 
 
+def portable_name(name: str) -> str:
+    """The name without where it lies on this machine: 'folder:cats' of a path to it."""
+    if not name.startswith(folder.PREFIX):
+        return name
+    return (
+        folder.PREFIX + name.removeprefix(folder.PREFIX).rstrip("/").rpartition("/")[2]
+    )
+
+
 def task_names(name: str) -> tuple[str, ...]:
     """The names of a group's tasks; of a single task its own."""
     return GROUPS.get(name, (name,))

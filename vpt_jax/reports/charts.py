@@ -48,50 +48,37 @@ def accuracy_against_parameters(comparison: Comparison) -> Canvas | None:
     The paper's scores are drawn hollow at our number of parameters. None where no
     group has two methods on all of its tasks.
     """
-    groups = _complete(comparison)
-    if not groups:
+    panels = comparison.panels
+    if not panels:
         return None
-    figure = style.canvas(1.4 + 2.8 * len(groups), 4.1)
-    axes = figure.subplots(1, len(groups), squeeze=False)[0]
+    figure = style.canvas(1.4 + 2.8 * len(panels), 4.1)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
     names = list(comparison.methods)
     legend: dict[str, Line2D] = {}
-    for axis, (group, of_methods) in zip(axes, groups.items(), strict=True):
+    for axis, (title, of_methods) in zip(axes, panels.items(), strict=True):
         for method, runs in of_methods.items():
             k = names.index(method)
             legend |= _points(axis, runs, k)
         shares = [_share(runs) for runs in of_methods.values()]
-        size = len(next(iter(of_methods.values())))
-        axis.set_title(f"{group}, mean of {size}" if size > 1 else group, fontsize=10)
+        axis.set_title(title, fontsize=10)
         _share_axis(axis, shares)
         axis.margins(y=0.15)
         style.score_axis(axis, comparison.metric, "test")
         style.plain(axis)
-    ordered = [name for name in (*names, _PAPER) if name in legend]
+    ordered = [name for name in (*names, _PAPER, _SEEDS) if name in legend]
     _legend(figure, [legend[name] for name in ordered], ordered)
     return figure
 
 
 _PAPER = "hollow: the paper's"
-
-
-def _complete(comparison: Comparison) -> dict[str, dict[str, list[Run]]]:
-    """By group the methods that have all of its tasks, where these are two or more."""
-    groups = {}
-    for group in dict.fromkeys(run.group for run in comparison.runs):
-        inside = {
-            method: [run for run in runs if run.group == group]
-            for method, runs in comparison.methods.items()
-        }
-        size = len({run.task for runs in inside.values() for run in runs})
-        # A mean over fewer tasks is another figure.
-        complete = {m: runs for m, runs in inside.items() if len(runs) == size}
-        if len(complete) > 1:
-            groups[group] = complete
-    return groups
+_SEEDS = "± deviation over seeds"
 
 
 def _points(axis: Axes, runs: list[Run], k: int) -> dict[str, Line2D]:
-    """A method's point and the paper's; what the legend must name."""
+    """A method's point, with its deviation where it is of one task, and the paper's.
+
+    Returns what a legend must name.
+    """
     form = {
         "marker": style.MARKERS[k // len(style.COLOURS) % len(style.MARKERS)],
         "ls": "",
@@ -100,14 +87,18 @@ def _points(axis: Axes, runs: list[Run], k: int) -> dict[str, Line2D]:
     colour, share = style.colour(k), _share(runs)
     scores = [run.score for run in runs]
     [point] = axis.plot(share, np.mean(scores), ms=8, color=colour, **form)
+    named = {runs[0].method: point}
+    if len(runs) == 1 and runs[0].std is not None:
+        axis.errorbar(share, scores, runs[0].std, fmt="none", ecolor=colour)
+        named[_SEEDS] = Line2D([], [], color=style.INK, ls="", marker="|", ms=12)
     known = [paper.score(r.backbone, r.method, r.task, r.metric) for r in runs]
     published = [score for score in known if score is not None]
     if len(published) < len(known):
-        return {runs[0].method: point}
+        return named
     ring = {"ms": 12, "mfc": "none", "mew": 1.3}  # seen around an equal score
     axis.plot(share, np.mean(published), mec=colour, **ring, **form)
-    sign = Line2D([], [], mec=style.INK, **ring, **form)
-    return {runs[0].method: point, _PAPER: sign}
+    named[_PAPER] = Line2D([], [], mec=style.INK, **ring, **form)
+    return named
 
 
 def _share(runs: list[Run]) -> float:
@@ -217,7 +208,7 @@ def _bar_legend(figure: Canvas, comparison: Comparison) -> None:
     if any(paper.score(r.backbone, r.method, r.task, r.metric) for r in runs):
         shown["the paper's"] = Line2D([], [], color=style.INK, lw=2)
     if any(run.std is not None for run in runs):
-        shown["± deviation over seeds"] = Line2D([], [], color=style.INK, marker="|")
+        shown[_SEEDS] = Line2D([], [], color=style.INK, marker="|")
     if any(run.failed for run in runs):
         shown["some seeds failed"] = Patch(fc="0.6", ec="white", hatch="///", lw=0)
     _legend(figure, list(shown.values()), list(shown))

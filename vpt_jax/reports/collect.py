@@ -92,6 +92,30 @@ class Comparison:
         """Names of all tasks."""
         return list(dict.fromkeys(run.task for run in self.runs))
 
+    @property
+    def panels(self) -> dict[str, dict[str, list[Run]]]:
+        """By group the methods that have all of its tasks, where these are two or more.
+
+        Groups are the paper's, and go by their task where they have one; any other
+        task is alone.
+        """
+        groups: dict[str, list[Run]] = {}
+        for run in self.runs:
+            group = run.group if run.group in data.GROUPS else run.task
+            groups.setdefault(group, []).append(run)
+        panels = {}
+        for group, inside in groups.items():
+            of_methods: dict[str, list[Run]] = {}
+            for run in inside:
+                of_methods.setdefault(run.method, []).append(run)
+            tasks = list(dict.fromkeys(run.task for run in inside))
+            # A mean over fewer tasks is another figure.
+            complete = {m: r for m, r in of_methods.items() if len(r) == len(tasks)}
+            if len(complete) > 1:
+                several = f"{group}, mean of {len(tasks)}"
+                panels[several if len(tasks) > 1 else tasks[0]] = complete
+        return panels
+
 
 def comparisons(runs: list[Run]) -> list[Comparison]:
     """What may be compared, backbone by backbone."""
@@ -125,12 +149,13 @@ def collect(root: pathlib.Path) -> tuple[list[Run], list[str]]:
     for run in sorted(found, key=_rank):
         key = (run.backbone, run.task, run.metric, run.method, run.variant)
         if key in best:
-            left_out.append(f"{run.path}: {best[key].path} is used instead")
+            used = best[key].path.relative_to(root)
+            left_out.append(f"{run.path.relative_to(root)}: {used} is used instead")
         elif not run.finished:
-            left_out.append(f"{run.path}: {run.result['status']}")
+            left_out.append(f"{run.path.relative_to(root)}: {run.result['status']}")
         else:
             best[key] = run
-    return sorted(best.values(), key=_order), left_out
+    return sorted(_portable(list(best.values())), key=_order), left_out
 
 
 def method_label(name: str, options: dict, backbone: str = "") -> str:
@@ -156,6 +181,18 @@ def _read(path: pathlib.Path) -> Run:
     if "reduction=" in chosen.get("label", ""):
         label = label.rpartition("-")[0]  # chosen per task, as in the paper's table 1
     return Run(content, path.parent, label, variant, group)
+
+
+def _portable(runs: list[Run]) -> list[Run]:
+    """Folders of images by their own names, unless two have the same."""
+    names = {run.task: data.portable_name(run.task) for run in runs}
+    shared = {n for n in names.values() if list(names.values()).count(n) > 1}
+    return [
+        run
+        if (name := names[run.task]) in shared
+        else dataclasses.replace(run, result=run.result | {"task": name})
+        for run in runs
+    ]
 
 
 def _rank(run: Run):

@@ -43,7 +43,7 @@ def owned(folder: pathlib.Path) -> set[str]:
     if foreign:
         raise UserError(
             f"{folder} is where the report goes, but it holds {foreign[0]!r}, which no "
-            "report wrote; rename that folder, or give the runs another --workdir"
+            "report wrote; rename that folder, or give another --workdir or --output"
         )
     return found
 

@@ -25,22 +25,29 @@ summary { margin: 2rem 0 .4rem; font-weight: 600; cursor: pointer; }
 """
 
 
+_ORIGIN = (
+    "Written by `python launch.py --mode report` from the records of runs and sweeps, "
+    "figures included."
+)
 _FEW = 4  # figures that need not be folded away
 
 
-def markdown(parts: Sequence[Table | Figure], notes: dict[str, list[str]]) -> str:
+def markdown(
+    parts: Sequence[Table | Figure], notes: dict[str, list[str]], figures: str
+) -> str:
     """The page as text; figures by the names of their files.
 
     Args:
         parts: In the order of the page.
         notes: Lists of lines by their heading; an empty one is left out.
+        figures: Their folder, relative to that of the page.
     """
-    blocks = ["# Results\n"]
+    blocks = ["# Results\n", f"{_ORIGIN}\n"]
     for part in parts:
         if isinstance(part, Table):
             blocks.append(part.markdown())
         else:
-            blocks.append(f"![{part.title}](figures/{part.name}.png)\n")
+            blocks.append(f"![{part.title}]({figures}/{part.name}.png)\n")
     for heading, lines in notes.items():
         if lines:
             blocks += [f"## {heading}\n", *(f"- {line}" for line in lines), ""]

@@ -16,6 +16,9 @@ import csv
 import dataclasses
 import functools
 import importlib.resources
+from collections.abc import Sequence
+
+from vpt_jax import data
 
 BACKBONES = {
     "vit_b16": "ViT-B/16 sup IN-21k",
@@ -62,6 +65,25 @@ def score(backbone: str, method: str, place: str, metric: str) -> float | None:
     """
     key = (BACKBONES.get(backbone), method, GROUPS.get(place, place))
     return _table().get(key, (None, ""))[0] if metric == METRIC else None
+
+
+def of_groups(
+    backbone: str, method: str, groups: Sequence[str], metric: str
+) -> float | None:
+    """The published mean over all tasks of some groups; None where one has none.
+
+    Args:
+        backbone, method, metric: As of `score`.
+        groups: Keys of `GROUPS`.
+    """
+    scores: list[float | None] = []
+    for group in groups:
+        tasks = data.GROUPS[group]
+        printed = score(backbone, method, group, metric)
+        each = [score(backbone, method, task, metric) for task in tasks]
+        scores += each if printed is None else [printed] * len(tasks)
+    known = [value for value in scores if value is not None]
+    return sum(known) / len(known) if len(known) == len(scores) else None
 
 
 def source(backbone: str, method: str, place: str) -> str:

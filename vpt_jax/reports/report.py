@@ -4,15 +4,20 @@ report/report.md, report.html    all of it; the page needs no other file
 report/tables/*.csv, *.tex       each table
 report/figures/*.png             each figure
 report/files.json                what of this the last report wrote
+
+With a page asked for, such as docs/results.md, that and docs/results/figures/*.png too.
 """
 
 import pathlib
 
+from vpt_jax.errors import UserError
 from vpt_jax.reports import (
     charts,
     figures,
+    order,
     outputs,
     pages,
+    provenance,
     significance,
     sweep_tables,
     tables,
@@ -22,22 +27,28 @@ from vpt_jax.reports.style import Figure
 from vpt_jax.reports.table import Table
 
 
-def write(root: pathlib.Path, features: int = 0) -> list[pathlib.Path]:
+def write(
+    root: pathlib.Path, features: int = 0, page: pathlib.Path | None = None
+) -> list[pathlib.Path]:
     """Tables and figures of all runs below `root`, into `root/report`.
 
     Args:
         root: A folder of runs and sweeps.
         features: Test images of each run of which t-SNE and the attention of prompts
             are drawn; 0 leaves those out, for which every backbone must be run.
+        page: A `.md` file to write as well, its figures in a folder of its name;
+            without those of single sweeps.
 
     Returns:
-        The two pages.
+        The pages.
 
     Raises:
-        UserError: No finished run there, or `root/report` is no report.
+        UserError: No finished run there, or what would be replaced is no report.
     """
     folder = root / "report"
     outputs.owned(folder)  # before the work
+    if page is not None:
+        _replaceable(page)
     runs, left_out = collect(root)
     parts = contents(runs)
     if features:
@@ -52,10 +63,36 @@ def write(root: pathlib.Path, features: int = 0) -> list[pathlib.Path]:
             files[f"tables/{part.name}.tex"] = part.latex().encode()
         else:
             files[f"figures/{part.name}.png"] = part.png
-    files["report.md"] = pages.markdown(parts, notes).encode()
+    files["report.md"] = pages.markdown(parts, notes, "figures").encode()
     files["report.html"] = pages.page(parts, notes).encode()
     outputs.replace(folder, files)
-    return [folder / "report.md", folder / "report.html"]
+    written = [folder / "report.md", folder / "report.html"]
+    if page is not None:
+        _write_page(page, parts, notes)
+        written.append(page)
+    return written
+
+
+def _replaceable(page: pathlib.Path) -> None:
+    """Raise UserError where a page would take the place of what no report wrote."""
+    if page.suffix != ".md":
+        raise UserError(f"--output {page} must end in .md")
+    figures = page.with_suffix("")
+    outputs.owned(figures)
+    if page.exists() and not outputs.is_report(figures):
+        raise UserError(f"--output {page} is a file that no report wrote; name another")
+
+
+def _write_page(
+    page: pathlib.Path, parts: list[Table | Figure], notes: dict[str, list[str]]
+) -> None:
+    """The page and what it shows; what goes into detail is left to the report."""
+    shown = [p for p in parts if isinstance(p, Table) or not p.detail]
+    drawn = {f"figures/{p.name}.png": p.png for p in shown if isinstance(p, Figure)}
+    figures = page.with_suffix("")
+    outputs.replace(figures, drawn)
+    text = pages.markdown(shown, notes, f"{figures.name}/figures")
+    outputs.write_bytes(page, text.encode())
 
 
 def contents(runs: list[Run]) -> list[Table | Figure]:
@@ -64,7 +101,9 @@ def contents(runs: list[Run]) -> list[Table | Figure]:
     for comparison in comparisons(runs):
         parts += [
             tables.summary(comparison),
+            tables.scores(comparison),
             *charts.of_comparison(comparison),
+            order.beside_the_papers(comparison),
             tables.tasks(comparison),
             tables.costs(comparison),
             significance.task_tests(comparison),
@@ -75,6 +114,8 @@ def contents(runs: list[Run]) -> list[Table | Figure]:
     together = [run for run in runs if run.ensemble is not None]
     for metric, alike in _by_metric(together).items():
         parts.append(sweep_tables.ensembles(metric, alike))
+    if len(runs) > 1:
+        parts.append(provenance.table(runs))
     swept = [run for run in runs if run.swept]
     if swept:
         parts.append(sweep_tables.chosen(swept))

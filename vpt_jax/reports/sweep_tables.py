@@ -4,6 +4,7 @@ import numpy as np
 
 from vpt_jax.reports import result
 from vpt_jax.reports.collect import Run
+from vpt_jax.reports.figures import sweep_records
 from vpt_jax.reports.table import Column, Table, build, number
 from vpt_jax.reports.tables import FAILED, mark, score
 
@@ -21,6 +22,12 @@ def chosen(runs: list[Run]) -> Table:
             lambda run: f"{run.result['sweep']['base_lr']:g}",
             "Base lr per 256 images.",
         ),
+        Row(
+            "edge",
+            _edge,
+            "Edge: the winner has the lowest or highest learning rate of all tried.",
+            left=True,
+        ),
         Row("weight decay", lambda run: f"{run.result['sweep']['weight_decay']:g}"),
         Row(
             "tied",
@@ -37,6 +44,12 @@ def chosen(runs: list[Run]) -> Table:
 
 def _variant(run: Run) -> str:
     return " ".join(filter(None, (run.variant, run.result["sweep"]["label"])))
+
+
+def _edge(run: Run) -> str:
+    rates = {record["base_lr"] for record in sweep_records(run.path)}
+    ends = {min(rates): "lowest", max(rates): "highest"} if len(rates) > 1 else {}
+    return ends.get(run.result["sweep"]["base_lr"], "")
 
 
 def _saved(run: Run) -> str:

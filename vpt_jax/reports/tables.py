@@ -78,6 +78,29 @@ def tasks(comparison: Comparison) -> Table:
     return build(place, title, columns, runs, f"{note}.", FAILED)
 
 
+def scores(comparison: Comparison) -> Table | None:
+    """Methods by tasks; None without two of each."""
+    if len(comparison.tasks) < 2 or len(comparison.methods) < 2:
+        return None
+    Row = Column[list[Run]]
+    columns = [
+        Row("method", lambda runs: runs[0].method, left=True),
+        Row("tuned [%]", _average("tuned_percent", 3), "Tuned: mean over tasks."),
+        *(Row(task, _of_task(task)) for task in comparison.tasks),
+    ]
+    note = f"Test {result.label(comparison.metric)}"
+    if any(run.std is not None for run in comparison.runs):
+        note += ", mean ± population deviation over seeds"
+    place, title = f"scores_{comparison.place}", f"Scores, {comparison.backbone}"
+    rows = comparison.methods.values()
+    return build(place, title, columns, rows, f"{note}.", FAILED)
+
+
+def _of_task(task: str) -> Callable[[list[Run]], str]:
+    """A cell: the score of one of these runs."""
+    return lambda runs: next((_with_deviation(r) for r in runs if r.task == task), "-")
+
+
 def _source(run: Run) -> str:
     known = published(run) is not None
     return paper.source(run.backbone, run.method, run.task) if known else ""

@@ -148,10 +148,28 @@ def environment() -> dict:
         "platform": platform.platform(),
         "packages": {name: importlib.metadata.version(name) for name in packages},
         "devices": [device.device_kind for device in jax.devices()],
+        "cpu": {"model": _cpu_model(), "cores": _cores()},
         "processes": jax.process_count(),
         "git_revision": revision,
         "command": sys.argv,
     }
+
+
+def _cpu_model() -> str:
+    """As the system names it."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = (x.partition(":")[2].strip() for x in lines if x.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    """That this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _claim(

@@ -21,7 +21,7 @@ from vpt_jax.experiment import Experiment
 from vpt_jax.runs.train import Trial
 from vpt_jax.sweeps import grids
 from vpt_jax.sweeps.selection import Selection
-from vpt_jax.types import Config
+from vpt_jax.types import Config, literal
 
 TRACED = ("lr", "base_lr", "weight_decay")  # of config.optim: may differ in a unit
 MIN_RUNG_EPOCHS = 5
@@ -34,7 +34,8 @@ class Job:
     Attributes:
         name: Of its folder below the workdir; '' for the workdir itself.
         config: With a single task and without variants; not resolved.
-        variant: Label of its variant; '' without variants.
+        variant: Label of its variant; '' without variants, and of one that is no more
+            than a method under its own name: it is compared as a method.
         position: Of the variant among all.
     """
 
@@ -93,7 +94,8 @@ def jobs(config: Config) -> list[Job]:
     ):
         own = configs.changed(config, {"task": task, "sweep.variants": (), **changes})
         parts = [task] * (len(tasks) > 1) + [_folder(label)] * bool(label)
-        result.append(Job("/".join(parts), own, label, position))
+        method = changes.get("method.name") == label and not config.sweep.ablation
+        result.append(Job("/".join(parts), own, "" if method else label, position))
     return result
 
 
@@ -234,7 +236,10 @@ def _combinations(over: str) -> list[tuple[str, dict]]:
             )
         axes.append([(key.strip(), value.strip()) for value in values.split(",")])
     return [
-        (" ".join("=".join(pair) for pair in chosen), {k: _value(v) for k, v in chosen})
+        (
+            " ".join("=".join(pair) for pair in chosen),
+            {k: literal(v) for k, v in chosen},
+        )
         for chosen in itertools.product(*axes)
     ]
 
