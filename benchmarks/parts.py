@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import train_step
+from vpt_jax.training import programs
 
 PARTS = ("embed", "edits", "norm", "projections", "attend", "mlp", "pool", "head")
 PARTS += ("optimizer",)

@@ -30,7 +30,7 @@ from flax import nnx
 
 from vpt_jax import config as configs
 from vpt_jax import parallel
-from vpt_jax.backbones import layers
+from vpt_jax.backbones import gpu_attention, layers
 from vpt_jax.planning.flops import products
 from vpt_jax.training import optim, programs
 from vpt_jax.training.setup import Setup
@@ -74,6 +74,7 @@ def add_shape(parser: argparse.ArgumentParser, nargs: str | None = None) -> None
     parser.add_argument("--method", default="vpt_deep", help="or full")
     parser.add_argument("--scan", action="store_true", help="blocks as one loop")
     parser.add_argument("--remat", action="store_true", help="compute blocks again")
+    parser.add_argument("--no-cudnn", action="store_true", help="attention by XLA")
     parser.add_argument("--cache", help="folder of a compile cache: first steps again")
 
 
@@ -86,7 +87,8 @@ def own_process(args, point: tuple) -> dict:
         value = getattr(args, name)
         flag = "--" + name.replace("_", "-")
         command += [flag, str(value)] if value is not None else []
-    command += [f"--{name}" for name in ("scan", "remat") if getattr(args, name)]
+    for name in ("scan", "remat", "no_cudnn"):
+        command += ["--" + name.replace("_", "-")] if getattr(args, name) else []
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         shape = dict(zip(GRID, point, strict=True))
@@ -99,6 +101,8 @@ def prepare(args) -> tuple:
     if args.cache:
         jax.config.update("jax_compilation_cache_dir", args.cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if args.no_cudnn:
+        gpu_attention.fits = lambda query, key: False
     experiment = configs.resolve(configuration(args))
     setup = experiment.make_setup(np.zeros(args.batch, np.int32))
     mesh = parallel.make_mesh(args.trials, args.batch)
@@ -190,6 +194,7 @@ def report(args, experiment, seconds, compile_seconds, flops, program) -> dict:
         "precision": experiment.network.backbone.precision,
         "scan": args.scan,
         "remat": args.remat,
+        "no_cudnn": args.no_cudnn,
         "step_seconds": round(median, 5),
         "step_seconds_range": [round(min(seconds), 5), round(max(seconds), 5)],
         "images_per_second": round(args.trials * args.batch / median, 1),

@@ -11,10 +11,10 @@ import pathlib
 import types
 import typing
 
-import jax
 from ml_collections import ConfigDict, config_dict
 
 from vpt_jax import backbones, data, methods, tuned
+from vpt_jax import precision as precisions
 from vpt_jax.checkpoints import zoo
 from vpt_jax.data import preprocess
 from vpt_jax.data.splits import TRAINED_ON, Splits
@@ -30,7 +30,6 @@ from vpt_jax.training import optim
 from vpt_jax.training.inputs import Limits
 from vpt_jax.types import Config, literal
 
-PRECISIONS = ("float32", "bfloat16")
 CACHES = ("device_gb", "host_gb", "images_gb")
 
 
@@ -156,7 +155,7 @@ def resolve(
     exports = all(choice.recipe.exports_backbone for choice in choices)
     _default(config, "export_backbone", exports)
     _default(config.data, "preset", _own_preset(config) or task.preset)
-    network = _resolve_network(config, choices, task, platform or jax.default_backend())
+    network = _resolve_network(config, choices, task, platform)
     _one_of(
         "data.class_weights", config.data.class_weights, task.objective.CLASS_WEIGHTS
     )
@@ -295,7 +294,10 @@ def _own_preset(config: Config) -> str | None:
 
 
 def _resolve_network(
-    config: Config, choices: tuple[methods.Choice, ...], task: Task, platform: str
+    config: Config,
+    choices: tuple[methods.Choice, ...],
+    task: Task,
+    platform: str | None,
 ) -> NetworkChoice:
     shape = backbones.get_config(config.backbone.name, config.image_size)
     config.image_size = shape.image_size
@@ -313,10 +315,10 @@ def _resolve_network(
                 f"backbone.{key}=True is not possible with the BatchNorm of "
                 f"{config.backbone.name}; leave it False"
             )
-    _default(config, "precision", "float32" if platform == "cpu" else "bfloat16")
-    _one_of("precision", config.precision, PRECISIONS)
+    _default(config, "precision", precisions.best(platform))
+    precisions.check(config.precision, platform)
     _default(config.backbone, "dtype", config.precision)
-    _one_of("backbone.dtype", config.backbone.dtype, PRECISIONS)
+    _one_of("backbone.dtype", config.backbone.dtype, precisions.PRECISIONS)
     return _network(config, choices, task.num_classes, task.objective)
 
 

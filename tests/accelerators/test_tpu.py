@@ -126,6 +126,33 @@ def test_weights_in_parts_are_gathered_block_by_block():
     assert extra <= 2.5 * block < whole, (extra, block)
 
 
+def test_loops_say_how_often_they_run():
+    """Two in one another, forwards and backwards, within one of unknown length."""
+
+    def inner(x, matrix):
+        return jnp.tanh(x @ matrix), x
+
+    def outer(x, matrix):
+        x, inputs = jax.lax.scan(inner, x @ matrix, jnp.stack([matrix] * 3))
+        return x + inputs.sum(0), None
+
+    def loss(x, matrices):
+        return jax.lax.scan(outer, x, matrices)[0].astype(jnp.float32).sum()
+
+    def steps(x, matrices, stop):
+        def step(_, x):
+            return x - jax.grad(loss)(x, matrices)
+
+        return jax.lax.fori_loop(0, stop, step, x)
+
+    where = jax.sharding.SingleDeviceSharding(devices("v5e:1x1")[0])
+    shapes = (((256, 256), "bfloat16"), ((5, 256, 256), "bfloat16"), ((), "int32"))
+    given = [jax.ShapeDtypeStruct(*shape, sharding=where) for shape in shapes]
+    text = jax.jit(steps).lower(*given).compile().as_text()
+    found = hlo.loops_of(text)
+    assert sorted(n for n in found if n) == [3, 3, 5, 5] and found.count(None) == 1
+
+
 def test_a_pod_of_trials():
     """256 trials on as many chips."""
     text = text_of(make_setup("vit", "prompt"), 256, "v5e:16x16")

@@ -1,4 +1,4 @@
-"""BatchNorm as PyTorch computes it, written out in NumPy; the choice of attention."""
+"""BatchNorm as PyTorch computes it, written out in NumPy; gradients written out."""
 
 import jax
 import jax.numpy as jnp
@@ -142,79 +142,3 @@ def test_what_is_computed_again_is_not_kept_by_xla_either():
     options = programs.compiler_options(parallel.make_mesh(1, 1))
     program = jax.jit(jax.grad(loss), compiler_options=options).lower(x).compile()
     assert program.memory_analysis().temp_size_in_bytes < 5 * 96 * 96 * 4
-
-
-# ---- attention
-
-
-@pytest.fixture
-def cudnn(monkeypatch):
-    """A GPU whose cuDNN is XLA, with its rule for `vmap`; returns the calls."""
-    calls, plain = [], jax.nn.dot_product_attention
-
-    def fake(query, key, value, *, implementation):
-        assert query.dtype in (jnp.bfloat16, jnp.float16)
-        calls.append((implementation, query.shape))
-        return plain(query, key, value)
-
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(jax.nn, "dot_product_attention", fake)
-    layers.flash_works.cache_clear()
-    yield calls
-    layers.flash_works.cache_clear()
-
-
-def qkv(dtype, tokens=7, asking=7):
-    q, k, v = RNG.normal(size=(3, 2, tokens, 2, 8))
-    return tuple(jnp.asarray(x, dtype) for x in (q[:, :asking], k, v))
-
-
-def test_a_cpu_does_without_cudnn(monkeypatch):
-    monkeypatch.setattr(layers, "flash", None)
-    layers.attend(*qkv(jnp.bfloat16))
-
-
-def test_cudnn_attends_where_it_can(cudnn, capsys):
-    inputs = qkv(jnp.bfloat16)
-    found = layers.attend(*inputs)
-    probe, call = cudnn
-    assert probe == ("cudnn", (2, 7, 2, 8)) and call == probe  # odd, and not padded
-    told = capsys.readouterr().err
-    assert told == "attention by cuDNN (bfloat16, 8 channels a head)\n"
-    wanted = layers.attend(*(x.astype(jnp.float32) for x in inputs))
-    np.testing.assert_allclose(found.astype(jnp.float32), wanted, atol=0.02)
-    layers.attend(*inputs)
-    assert len(cudnn) == 3 and capsys.readouterr().err == ""  # probed and told once
-
-
-def test_float32_and_single_queries_do_without_cudnn(cudnn):
-    layers.attend(*qkv(jnp.float32))
-    layers.attend(*qkv(jnp.bfloat16, asking=1))
-    assert not cudnn
-
-
-def test_without_a_kernel_xla_attends(cudnn, monkeypatch, capsys):
-    def unsupported(*_, **__):
-        raise NotImplementedError("The head dim must be a multiple of 8")
-
-    monkeypatch.setattr(jax.nn, "dot_product_attention", unsupported)
-    found = layers.attend(*qkv(jnp.float16))
-    assert found.shape == (2, 7, 2, 8)
-    told = capsys.readouterr().err
-    assert told.startswith("attention by XLA, not cuDNN") and "multiple of 8" in told
-
-
-def test_trials_that_differ_in_one_of_the_three(cudnn, monkeypatch):
-    """All three get the trial axis together, as cuDNN's rule wants it."""
-    q, k, v = qkv(jnp.bfloat16)
-    queries = jnp.stack([q, 2 * q, 3 * q])
-    jaxpr = jax.make_jaxpr(jax.vmap(layers.flash, (0, None, None)))(queries, k, v)
-    products = [e for e in jaxpr.eqns if e.primitive.name == "split"]
-    [split] = products
-    assert {out.aval.shape for out in split.outvars} == {(3, 2, 7, 2, 8)}
-    found = jax.vmap(layers.attend, (0, None, None))(queries, k, v)
-    for one, many in zip(queries, found, strict=True):
-        wanted = layers.attend(one, k, v)
-        np.testing.assert_allclose(
-            many.astype(jnp.float32), wanted.astype(jnp.float32), atol=0.02
-        )

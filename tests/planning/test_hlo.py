@@ -58,7 +58,7 @@ ENTRY %main (x: bf16[8,4]) -> bf16[8,4] {{
 """
 
 
-def test_the_body_of_a_loop_counts_once_and_a_fusion_as_a_whole():
+def test_the_body_of_a_loop_of_unknown_length_counts_once_and_a_fusion_as_a_whole():
     costs = {o.name: o.cycles for o in hlo.operations(TEXT) if o.cycles}
     assert costs == {"fusion.1": 100, "fusion.2": 7, "sort.1": 30, "copy.1": 2}
 

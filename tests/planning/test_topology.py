@@ -1,8 +1,11 @@
 """Devices that are not there."""
 
 import importlib.util
+import os
+import types
 
 import pytest
+from jax.experimental import topologies
 
 from vpt_jax.errors import UserError
 from vpt_jax.planning import chips, hlo, topology
@@ -12,6 +15,21 @@ def test_without_the_compiler_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs libtpu: pip install '.\[plan-tpu\]'"):
         topology.devices("v5e:2x4")
+
+
+def test_a_gpu_that_is_not_there_needs_no_driver(monkeypatch):
+    """Else JAX's plugin refuses to start."""
+    seen = {}
+
+    def described(kind, platform, **_):
+        seen.update(os.environ)
+        return types.SimpleNamespace(devices=[kind, platform])
+
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(topologies, "get_topology_desc", described)
+    assert topology.devices("h200") == ["h200", "cuda"]
+    assert seen == {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"}
 
 
 @pytest.mark.parametrize("name", ["v5e", "v5e:8", "v100:2", "v5e:2x"])

@@ -1,4 +1,4 @@
-"""What the kernels for TPU share."""
+"""What the kernels share."""
 
 from collections.abc import Callable
 

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from vpt_jax.backbones import tpu_attention, tpu_norm
-from vpt_jax.progress import say
+from vpt_jax.backbones import gpu_attention, tpu_attention, tpu_norm
 from vpt_jax.types import Key, fold, widened
 
 
@@ -205,12 +204,13 @@ def attend(
 ) -> Float[Array, "B N H K"]:
     """softmax(q k^T / sqrt(K)) v per head; the softmax in float32.
 
-    On a GPU by cuDNN, which keeps no scores. It takes any number of tokens: nothing is
-    padded or masked. A few tokens that ask all are as quick without.
+    Lowered for a GPU by cuDNN and for a TPU by a kernel, where these can. A few tokens
+    that ask all are as quick without.
     """
-    if query.shape == key.shape and flash_works(query.shape[-1], query.dtype):
-        return flash(query, key, value)
-    return _attend(query, key, value)
+    if not gpu_attention.fits(query, key):
+        return _attend(query, key, value)
+    forms = {"cuda": gpu_attention.attend, "default": _attend}
+    return jax.lax.platform_dependent(query, key, value, **forms)
 
 
 @jax.custom_vjp
@@ -267,37 +267,6 @@ def _weigh_backward(saved, dout):
     dkey, dvalue = (query.mT @ dscores).mT, (scaled.mT @ weights).mT
     dquery, dkey, dvalue = (x.swapaxes(1, 2) for x in (dscores @ key, dkey, dvalue))
     return dquery * (dquery.shape[-1] ** -0.5), dkey, dvalue
-
-
-def flash(
-    query: Float[Array, "B N H K"],
-    key: Float[Array, "B N H K"],
-    value: Float[Array, "B N H K"],
-) -> Float[Array, "B N H K"]:
-    """`attend` by cuDNN.
-
-    Its rule for `vmap` wants all three with a trial axis or none, but a method may
-    change one of them alone; cut from one array they agree. XLA removes the copies.
-    """
-    whole = jnp.concatenate((query, key, value), axis=1)
-    query, key, value = jnp.split(whole, 3, axis=1)
-    return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
-
-
-@functools.cache
-def flash_works(width: int, dtype: jnp.dtype) -> bool:
-    """Whether cuDNN has a kernel for heads of `width` channels; tried out once."""
-    if jax.default_backend() != "gpu" or dtype not in (jnp.bfloat16, jnp.float16):
-        return False
-    odd = jax.ShapeDtypeStruct((2, 7, 2, width), dtype)
-    try:
-        jax.jit(jax.grad(lambda x: flash(x, x, x).sum())).lower(odd).compile()
-    except (NotImplementedError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        say(f"attention by XLA, not cuDNN ({dtype}, {width} channels a head): {reason}")
-        return False
-    say(f"attention by cuDNN ({dtype}, {width} channels a head)")
-    return True
 
 
 class Attention(nnx.Module):

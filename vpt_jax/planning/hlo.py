@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from vpt_jax.planning import loops
+
 COLLECTIVES = (
     "all-gather",
     "all-reduce",
@@ -60,7 +62,8 @@ class Operation:
         scope: Names it was traced under, outermost first; of a fusion that holds a
             matrix product, those of the product.
         cycles: The compiler's estimate; 0 where it gives none.
-        flops, bytes: What a custom call says of itself, else 0.
+        flops, bytes: What a custom call says of itself, else 0. All three as often as
+            the loops around it run, where the text says how often.
     """
 
     name: str
@@ -93,9 +96,21 @@ class Collective:
 
 
 def operations(text: str) -> list[Operation]:
-    """What a program runs: the body of each loop once, each branch of a condition."""
+    """What a program runs: of a condition each branch, and the body of a loop once of
+    which it is not known how often it runs."""
     computations, entry = _split(text)
-    return list(_walk(computations, entry))
+    return list(_walk(computations, entry, 1))
+
+
+def loops_of(text: str) -> list[int | None]:
+    """How often each loop of a program runs; None where its text does not say it."""
+    computations, _ = _split(text)
+    return [
+        loops.trips(computations, name, line)
+        for name, lines in computations.items()
+        for line in lines
+        if (match := _OPERATION.match(line)) and match[3] == "while"
+    ]
 
 
 def collectives(text: str) -> list[Collective]:
@@ -113,9 +128,9 @@ def collectives(text: str) -> list[Collective]:
     return found
 
 
-def _split(text: str) -> tuple[dict[str, list[str]], str]:
+def _split(text: str) -> tuple[loops.Computations, str]:
     """The lines of each computation, and the name of the one that starts."""
-    computations: dict[str, list[str]] = {}
+    computations: loops.Computations = {}
     entry, lines = "", []
     for line in text.splitlines():
         header = _COMPUTATION.match(line)
@@ -127,19 +142,22 @@ def _split(text: str) -> tuple[dict[str, list[str]], str]:
     return computations, entry
 
 
-def _walk(computations: dict[str, list[str]], name: str) -> Iterator[Operation]:
+def _walk(
+    computations: loops.Computations, name: str, often: int
+) -> Iterator[Operation]:
     for line in computations[name]:
         match = _OPERATION.match(line)
         if match is None:
             continue
         if match[3] in CALLING:
+            known = match[3] == "while" and loops.trips(computations, name, line)
             for callee in _callees(line):
-                yield from _walk(computations, callee)
+                yield from _walk(computations, callee, often * (known or 1))
             continue
         named = line
         if match[3] == "fusion":
             named = _product(computations, line) or line
-        numbers = {key: _number(form, line) for key, form in _NUMBERS.items()}
+        numbers = {k: often * _number(form, line) for k, form in _NUMBERS.items()}
         yield Operation(match[1], match[3], match[2], _scope(named), **numbers)
 
 
@@ -152,7 +170,7 @@ def _callees(line: str) -> list[str]:
     ]
 
 
-def _product(computations: dict[str, list[str]], fusion: str) -> str | None:
+def _product(computations: loops.Computations, fusion: str) -> str | None:
     """The first matrix product in a fusion, or in one within it."""
     for callee in _callees(fusion):
         for line in computations[callee]:

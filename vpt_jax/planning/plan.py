@@ -45,9 +45,9 @@ class Program:
         bytes: 'arguments', 'temporaries', 'outputs', and 'all' that it holds at once.
         flops: Of the products of one call.
         traffic_bytes: Of the memory, as XLA counts it; where it does not (GPU), each
-            byte that the program holds, once.
-        estimated_cycles: Of XLA's schedule; None where its compiler has none, or where
-            blocks are a loop, which it counts once.
+            byte that the program holds, once; None where it counts a loop once (TPU).
+        estimated_cycles: Of XLA's schedule; None where its compiler has none, or its
+            text does not say how often a loop runs.
         seconds: Of one call; None where nothing is known of it.
         of_peak: The part of the chip's peak that its FLOPs then take.
         collectives: By kind, their 'count' and 'bytes' in one call.
@@ -59,7 +59,7 @@ class Program:
     images: int
     bytes: dict[str, int]
     flops: float
-    traffic_bytes: float
+    traffic_bytes: float | None
     estimated_cycles: int | None
     seconds: float | None
     of_peak: float | None
@@ -228,16 +228,13 @@ def _stage(name, setup, target, place, fed, trials, at_once, calls) -> Stage:
     programs = []
     for key, traced in made.items():
         say(f"{name}: compiling {key}")
-        looped = setup.network.scan and key != "init"
         often = calls.get(key, cohorts), images.get(key, 0)
-        programs.append(_program(key, traced, mesh, target, *often, looped))
+        programs.append(_program(key, traced, mesh, target, *often))
     parts = compiled.parts_of(arguments)
     return Stage(name, trials, at_once, calls["chunk"], place, parts, tuple(programs))
 
 
-def _program(
-    name, traced, mesh, target: Target, calls: int, images: int, looped: bool
-) -> Program:
+def _program(name, traced, mesh, target: Target, calls: int, images: int) -> Program:
     flops = products(traced.jaxpr.jaxpr) / mesh.size
     try:
         program = compiled.compile_on(mesh, traced)
@@ -252,9 +249,12 @@ def _program(
         kind["bytes"] += found.bytes
     all_ = compiled.bytes_of(program)
     traffic = (program.cost_analysis() or {}).get("bytes accessed", all_)
-    operations = hlo.operations(text) if target.platform == "tpu" else []
-    # XLA's text does not say how often a loop over the blocks runs.
-    hidden = looped and target.platform == "tpu"
+    known, operations = hlo.loops_of(text), []
+    if target.platform == "tpu":
+        operations = hlo.operations(text)
+        traffic = traffic if set(known) <= {None} else None
+    # Of a chunk, one step: the bounds of the loop over them are given when it runs.
+    hidden = target.platform == "tpu" and known.count(None) > (name == "chunk")
     seconds = None if hidden else target.seconds(operations, flops, traffic)
     return Program(
         name=name,
@@ -282,7 +282,7 @@ def _too_large(name, needed: float, calls: int, images: int, flops: float) -> Pr
     held = {"arguments": 0, "temporaries": least, "outputs": 0, "all": least}
     unknown = {"estimated_cycles": None, "seconds": None, "of_peak": None}
     return Program(
-        *(name, calls, images, held, flops, 0.0),
+        *(name, calls, images, held, flops, None),
         **unknown,
         collectives={},
         fits=False,

@@ -38,6 +38,7 @@ def _programs(stage: dict, found: dict) -> Table:
 def _column(program: dict) -> dict[str, str]:
     """What is said of one program, by the name of the row."""
     seconds, cycles = program["seconds"], program["estimated_cycles"]
+    traffic = program["traffic_bytes"]
     moved = [
         f"{one['count']} {kind}, {one['bytes'] / 1e6:,.2f} MB"
         for kind, one in program["collectives"].items()
@@ -48,7 +49,7 @@ def _column(program: dict) -> dict[str, str]:
         "memory [GB a chip]": f"{program['bytes']['all'] / GB:.2f}",
         "fits": "yes" if program["fits"] else "[red]no[/red]",
         "TFLOP": f"{program['flops'] / 1e12:.3f}",
-        "memory traffic [GB]": f"{program['traffic_bytes'] / GB:.2f}",
+        "memory traffic [GB]": "-" if traffic is None else f"{traffic / GB:.2f}",
         "between chips": "\n".join(moved) or "nothing",
         "million cycles": f"{cycles / 1e6:.1f}" if cycles else "-",
         "milliseconds": f"{1e3 * seconds:.2f}" if seconds else "-",

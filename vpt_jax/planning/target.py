@@ -37,13 +37,14 @@ class Target:
         return {"tpu": SCHEDULE, "gpu": ROOFLINE}.get(self.platform)
 
     def seconds(
-        self, operations: list[Operation], flops: float, traffic_bytes: float
+        self, operations: list[Operation], flops: float, traffic_bytes: float | None
     ) -> float | None:
         """Of a program: its operations on a TPU, else its FLOPs and traffic."""
         if self.chip is None:
             return None
         if self.platform == "tpu":
             return sum(map(self.chip.seconds, operations))
+        traffic_bytes = traffic_bytes or 0.0
         return max(flops / self.chip.flops, traffic_bytes / self.chip.bandwidth)
 
     def of_peak(self, flops: float, seconds: float | None) -> float | None:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from vpt_jax import config as configs
 from vpt_jax import export
+from vpt_jax import precision as precisions
 from vpt_jax.checkpoints import trusted
 from vpt_jax.errors import UserError
 from vpt_jax.objectives import OBJECTIVES
@@ -31,8 +32,8 @@ def load(
         checkpoint: Where the backbone is, if no longer where the run found it.
         seed: Of a run with several; None: the median by its validation score of those
             that did not diverge, or the first of them where none was validated.
-        precision: 'float32' or 'bfloat16'; None: float32 on a CPU, elsewhere what it
-            was tuned in.
+        precision: 'float32' or 'bfloat16'; None: what it was tuned in, or float32 on
+            a CPU and on a GPU without bfloat16.
         max_batch: See `Classifier`.
 
     Raises:
@@ -56,11 +57,9 @@ def open_export(
 ) -> Classifier:
     """The model of an export; see `load`."""
     if precision is None:
-        on_cpu = jax.default_backend() == "cpu"
-        precision = "float32" if on_cpu else manifest["config"]["precision"]
-    if precision not in configs.PRECISIONS:
-        known = ", ".join(configs.PRECISIONS)
-        raise UserError(f"precision {precision!r} is unknown; known: {known}")
+        known = precisions.best() == "bfloat16"
+        precision = manifest["config"]["precision"] if known else "float32"
+    precisions.check(precision)
     if checkpoint is None:
         backbone = manifest["config"]["backbone"]
         trusted(backbone["name"], backbone["checkpoint"])
