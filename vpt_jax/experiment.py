@@ -127,7 +127,8 @@ class Optimization:
         base_lr: Per 256 images.
         weight_decay, momentum: See `training.optim`.
         warmup_epochs: At the start.
-        schedule: 'epoch' or 'step'.
+        schedule: Of `training.optim.SCHEDULES`.
+        head_start: Of `training.head_start.HEAD_STARTS`.
     """
 
     name: str
@@ -137,6 +138,18 @@ class Optimization:
     momentum: float
     warmup_epochs: int
     schedule: str
+    head_start: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """What is tried before a run that has no learning rate (`runs.search`).
+
+    Attributes:
+        base_lrs: Per 256 images.
+    """
+
+    base_lrs: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +165,8 @@ class Experiment:
         class_weights: Of `objective.CLASS_WEIGHTS`.
         export_backbone: Whether the backbone is written with what was tuned merged in.
         limits: Memory for what the steps read.
+        search: For a learning rate, until when `optimizer` has the recipe's; None: it
+            is given.
         content: The resolved configuration in plain JSON types, as config.json has it.
     """
 
@@ -165,6 +180,7 @@ class Experiment:
     class_weights: str
     export_backbone: bool
     limits: Limits
+    search: Search | None
     content: dict = dataclasses.field(repr=False)
 
     def make_setup(
@@ -190,6 +206,7 @@ class Experiment:
             optimizer=self.optimizer.name,
             momentum=self.optimizer.momentum,
             class_weights=weights,
+            head_start=self.optimizer.head_start,
         )
 
     def with_epochs(self, epochs: int) -> "Experiment":
@@ -197,3 +214,9 @@ class Experiment:
         warmup = self.optimizer.warmup_epochs * epochs // self.epochs
         shorter = dataclasses.replace(self.optimizer, warmup_epochs=warmup)
         return dataclasses.replace(self, epochs=epochs, optimizer=shorter)
+
+    def with_lr(self, lr: float) -> "Experiment":
+        """One with this learning rate, already scaled."""
+        base_lr = lr * 256 / self.batch_size
+        own = dataclasses.replace(self.optimizer, lr=lr, base_lr=base_lr)
+        return dataclasses.replace(self, optimizer=own, search=None)

@@ -21,9 +21,11 @@ class Setup:
         num_examples: Training images.
         batch_size: B, at most `num_examples`; an epoch's last batch may be smaller.
         epochs, warmup_epochs: Of the cosine schedule.
-        schedule: 'epoch' evaluates it once per epoch (public code), 'step' always.
+        schedule: 'epoch' evaluates it once per epoch (public code), 'step' always;
+            'flat' warms up step by step and stays at the peak.
         optimizer, momentum: See `optim.make_optimizer`.
         class_weights: (C,), the weight of each class in the loss.
+        head_start: 'random', or 'fitted' to the features before the first step.
         cached: Whether the frozen first pieces are run once, not in every epoch.
         programs: What `training.programs` has made for it.
     """
@@ -37,6 +39,7 @@ class Setup:
     optimizer: str
     momentum: float
     class_weights: np.ndarray
+    head_start: str = "random"
     cached: bool = True
     programs: dict = dataclasses.field(
         init=False, default_factory=dict, compare=False, repr=False
