@@ -71,7 +71,7 @@ def base(task: str, method: str = "vpt_deep", backbone: str = "vit_b16") -> Conf
             "weight_decay": unset(float),
             "momentum": 0.9,
             "warmup_epochs": unset(int),
-            "schedule": "epoch",  # or step, flat
+            "schedule": "epoch",  # or step
             "head_start": "random",  # or fitted, see training.head_start
         }
     )

@@ -136,7 +136,7 @@ class Optimization:
     base_lr: float
     weight_decay: float
     momentum: float
-    warmup_epochs: int
+    warmup_epochs: int | float
     schedule: str
     head_start: str
 
@@ -210,8 +210,10 @@ class Experiment:
         )
 
     def with_epochs(self, epochs: int) -> "Experiment":
-        """A shorter one, its warm-up shortened alike."""
-        warmup = self.optimizer.warmup_epochs * epochs // self.epochs
+        """A shorter one, its warm-up shortened alike: whole epochs stay whole."""
+        warmup = self.optimizer.warmup_epochs * epochs
+        whole = isinstance(warmup, int)
+        warmup = warmup // self.epochs if whole else warmup / self.epochs
         shorter = dataclasses.replace(self.optimizer, warmup_epochs=warmup)
         return dataclasses.replace(self, epochs=epochs, optimizer=shorter)
 

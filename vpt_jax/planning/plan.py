@@ -16,13 +16,14 @@ import numpy as np
 
 from vpt_jax import config as configs
 from vpt_jax import parallel
-from vpt_jax.data.splits import TRAINED_ON
+from vpt_jax.data.splits import HELD_OUT, TRAINED_ON
 from vpt_jax.errors import UserError
 from vpt_jax.experiment import Experiment
 from vpt_jax.planning import compiled, hlo
 from vpt_jax.planning.flops import products
 from vpt_jax.planning.target import Target
 from vpt_jax.progress import say
+from vpt_jax.runs import search
 from vpt_jax.sweeps import plan as sweeps
 from vpt_jax.training import inputs
 from vpt_jax.training.setup import Setup
@@ -131,7 +132,12 @@ def plan(config: Config, target: Target, sweep: bool) -> dict:
 def _stages(config: Config, target: Target, sweep: bool) -> list[Stage]:
     if not sweep:
         experiment = configs.resolve(config, target.platform)
-        return [_run("the run", experiment, target, len(experiment.seeds))]
+        last = _run("the run", experiment, target, len(experiment.seeds))
+        if experiment.search is None:
+            return [last]
+        tried = search.unit(experiment)
+        rounds, name = search.rounds(tried), "the search for a learning rate"
+        return [_grid(name, tried.experiment, target, rounds, None), last]
     [job, *others] = sweeps.jobs(config)
     if others:
         raise UserError(
@@ -349,6 +355,9 @@ def _counts(experiment: Experiment) -> Counts:
         if data.train_percent is not None:
             train = max(1, round(train * data.train_percent / 100))
         val = 0 if data.trained_on == "trainval" else known["val"]
+        if data.held_out:
+            val = train // HELD_OUT
+            train -= val
         return Counts(train, val, data.test_examples or known["test"])
     validation = data.validation()
     return Counts(

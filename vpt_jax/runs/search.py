@@ -5,24 +5,24 @@ nine tenths of the training images and judged on the last; the better third goes
 three times as many epochs, and so on. That is a unit of a sweep, with its cohorts,
 memory, records and checkpoints: a killed search continues inside it.
 
-The rates are compared at their peak: after a short warm-up they stay there. A schedule
-that is squeezed into a few epochs anneals rates that are too high for a long run, and
-they win. They are judged by the loss on the held-out images, which ranks them long
-before they classify: a deep network of prompts needs a dozen epochs for that.
+Each round is a whole run in short: the schedule is squeezed into its epochs and taken
+step by step, as the warm-up is less than one of them. Who goes on is judged by the loss
+on the held-out images, which tells rates apart long before they classify anything
+(prompts in a small backbone need a dozen epochs for that); who wins, by the score.
 """
 
 import dataclasses
 import math
 import pathlib
-from types import ModuleType
 
 from vpt_jax.checkpoints import Pretrained
 from vpt_jax.errors import UserError
 from vpt_jax.experiment import Experiment
+from vpt_jax.objectives import validation
 from vpt_jax.progress import SweepTable, say
 from vpt_jax.sweeps import plan
 from vpt_jax.sweeps.records import JobFolder
-from vpt_jax.sweeps.selection import TuningImages, survivors
+from vpt_jax.sweeps.selection import TuningImages
 from vpt_jax.sweeps.unit import UnitRun
 
 FOLDER, CHOICE, TITLE = "search", "choice.json", "lr search"
@@ -35,10 +35,11 @@ def unit(experiment: Experiment) -> plan.Unit:
     assert experiment.search is not None  # or there is nothing to be found
     optimizer, [seed, *_] = experiment.optimizer, experiment.seeds
     epochs = max(1, experiment.epochs * SHARE // 100)
+    warmup = optimizer.warmup_epochs * epochs / experiment.epochs
     own = dataclasses.replace(
         experiment,
         data=dataclasses.replace(experiment.data, held_out=True),
-        optimizer=dataclasses.replace(optimizer, schedule="flat", warmup_epochs=0),
+        optimizer=dataclasses.replace(optimizer, schedule="step", warmup_epochs=warmup),
         epochs=epochs,
         seeds=(seed,),
         val_every=0,
@@ -90,39 +91,33 @@ def _search(tried: plan.Unit, folder: JobFolder, pretrained: Pretrained) -> dict
     splits, objective = tried.experiment.data, tried.experiment.data.task.objective
     train, val = splits.training(), splits.validation()
     assert val is not None  # they are held out
-    run = UnitRun(tried, folder, TITLE, _rank)
+    run = UnitRun(tried, folder, TITLE, _loss)
     with SweepTable({TITLE: (len(tried.trials), objective)}) as table:
         images = TuningImages(train, val)
         run.train(None, rounds(tried), images, pretrained, table)
-    of_rounds = [cohort.records or [] for cohort in run.cohorts()]
-    last: dict[int, dict] = {}
-    for records in of_rounds:
-        last |= {record["position"]: record for record in records}
-    longest = max(
-        (r["epochs"] for r in last.values() if r["status"] == "ok"), default=0
-    )
-    best = survivors((r for r in last.values() if r["epochs"] == longest), 1, _rank)
-    if not best:
+    records = [r for cohort in run.cohorts() for r in cohort.records or []]
+    good = [record for record in records if record["status"] == "ok"]
+    if not good:
         raise UserError(
             "optim.lr=auto: the loss was not finite at any rate down to "
             f"{min(t.lr for t in tried.trials):g}; give optim.lr a lower number in "
             "another --workdir"
         )
-    return _story([last[k] for k in sorted(last)], last[best[0]], of_rounds, objective)
+    score = validation(objective)
+    best = max(good, key=lambda r: (r["epochs"], score(r), _loss(r), -r["lr"]))
+    last = {record["position"]: record for record in records}  # later rounds are later
+    return {
+        "rates": [trial.lr for trial in tried.trials],
+        **{
+            key: [last[k][key] for k in sorted(last)]
+            for key in (f"val_{objective.METRIC}", "val_loss", "epochs")
+        },
+        "chosen": best["lr"],
+        "seconds": sum(record["train_seconds"] for record in records),
+    }
 
 
-def _rank(record: dict) -> float:
+def _loss(record: dict) -> float:
+    """Highest for the best."""
     loss = record["val_loss"]
     return -math.inf if loss is None else -loss
-
-
-def _story(last: list[dict], best: dict, of_rounds, objective: ModuleType) -> dict:
-    """What result.json says: of each rate, what its last round left."""
-    spent = [record["train_seconds"] for records in of_rounds for record in records]
-    keys = ("val_loss", f"val_{objective.METRIC}", "epochs")
-    return {
-        "rates": [record["lr"] for record in last],
-        **{key: [record[key] for record in last] for key in keys},
-        "chosen": best["lr"],
-        "seconds": sum(spent),
-    }

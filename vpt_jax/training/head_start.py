@@ -48,6 +48,7 @@ def fit(
             f"optim.head_start={FITTED} fits a linear head; this method has another "
             f"({type(head).__name__}): leave it {RANDOM}"
         )
+    assert head.bias is not None  # `LinearHead` has one
     features, targets = _features(model, batches)
     mean, scale = features.mean(axis=0, keepdims=True), features.std(axis=0).mean()
 

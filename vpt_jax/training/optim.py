@@ -15,7 +15,7 @@ import optax
 from vpt_jax.types import Path, Tree
 
 OPTIMIZERS = ("sgd", "adamw", "adamw_public")
-SCHEDULES = ("epoch", "step", "flat")
+SCHEDULES = ("epoch", "step")
 
 
 class Hyper(NamedTuple):
@@ -26,19 +26,12 @@ class Hyper(NamedTuple):
     seed: Any  # initialisation, order of the images, dropout
 
 
-def lr_multiplier(epoch, *, epochs: int, warmup_epochs: int, flat: bool = False):
-    """Linear warm-up from 0, then half a cosine; `epoch` may be fractional.
+def lr_multiplier(epoch, *, epochs: int, warmup_epochs: int | float):
+    """Linear warm-up from 0, then half a cosine; epochs may be fractional.
 
     The public code evaluates it once per epoch, so that its first epoch has lr 0.
-
-    Args:
-        epoch: How many are over.
-        epochs, warmup_epochs: In all, and at the start.
-        flat: Stay at the peak instead.
     """
-    warm = epoch / max(warmup_epochs, 1)
-    if flat:
-        return jnp.where(epoch < warmup_epochs, warm, 1.0)
+    warm = epoch / (warmup_epochs or 1)
     progress = (epoch - warmup_epochs) / max(epochs - warmup_epochs, 1)
     cosine = 0.5 * (1 + jnp.cos(jnp.pi * progress))
     return jnp.where(epoch < warmup_epochs, warm, cosine)

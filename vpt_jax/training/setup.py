@@ -21,8 +21,7 @@ class Setup:
         num_examples: Training images.
         batch_size: B, at most `num_examples`; an epoch's last batch may be smaller.
         epochs, warmup_epochs: Of the cosine schedule.
-        schedule: 'epoch' evaluates it once per epoch (public code), 'step' always;
-            'flat' warms up step by step and stays at the peak.
+        schedule: 'epoch' evaluates it once per epoch (public code), 'step' always.
         optimizer, momentum: See `optim.make_optimizer`.
         class_weights: (C,), the weight of each class in the loss.
         head_start: 'random', or 'fitted' to the features before the first step.
@@ -34,7 +33,7 @@ class Setup:
     num_examples: int
     batch_size: int
     epochs: int
-    warmup_epochs: int
+    warmup_epochs: int | float
     schedule: str
     optimizer: str
     momentum: float

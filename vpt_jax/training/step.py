@@ -51,12 +51,9 @@ def train_step(
         state.trainable, state.stats, frozen, batch, key
     )
 
-    when = epoch if setup.schedule == "epoch" else n / setup.steps_per_epoch
+    when = n / setup.steps_per_epoch if setup.schedule == "step" else epoch
     lr = hyper.lr * lr_multiplier(
-        when,
-        epochs=setup.epochs,
-        warmup_epochs=setup.warmup_epochs,
-        flat=setup.schedule == "flat",
+        when, epochs=setup.epochs, warmup_epochs=setup.warmup_epochs
     )
     optimizer = setup.make_optimizer(lr, hyper.weight_decay)
     with jax.named_scope("optimizer"):
