@@ -8,6 +8,7 @@ import pytest
 import vpt_jax
 from vpt_jax.config import resolve
 from vpt_jax.errors import UserError
+from vpt_jax.objectives import classification
 from vpt_jax.progress import SweepTable
 from vpt_jax.runs import search
 from vpt_jax.sweeps import grids
@@ -50,11 +51,9 @@ def test_the_rates_are_tried_and_the_best_is_run(found, new_tiny, tmp_path):
     tried = result["lr_search"]
     assert tried["rates"] == list(RATES) and tried["seconds"] > 0
     assert tried["val_loss"][0] is tried["val_top1"][0] is None  # not finite
-    columns = (tried[key] for key in ("epochs", "val_top1", "val_loss", "rates"))
-    (_, _, *short), *long = sorted(zip(*columns, strict=True))[1:]
-    assert [epochs for epochs, *_ in long] == [3, 3]
-    best = max(long, key=lambda rate: (rate[1], -rate[2]))
-    assert tried["chosen"] == result["lr"] == best[-1] != short[-1]
+    assert sorted(tried["epochs"]) == [1, 1, 3, 3]
+    assert tried["chosen"] == result["lr"] and result["lr"] in RATES[1:]
+    assert tried["epochs"][RATES.index(result["lr"])] == 3
     assert "lr_search" in json.loads((workdir / "result.json").read_text())
     assert not list((workdir / "search").rglob("checkpoints"))
 
@@ -64,6 +63,23 @@ def test_the_rates_are_tried_and_the_best_is_run(found, new_tiny, tmp_path):
     assert "lr_search" not in same and same["test_top1"] == result["test_top1"]
     lines = (tmp_path / "metrics.jsonl").read_text()
     assert lines == (workdir / "metrics.jsonl").read_text()
+
+
+def test_rates_that_guess_are_judged_by_their_loss():
+    def record(train, val, loss):
+        return {"train_top1": train, "val_top1": val, "val_loss": loss}
+
+    # of 100 classes: guessing gives 1, and up to 1.5 is no more than that
+    worst_first = [
+        record(1.0, 9.0, None),
+        record(1.4, 3.0, 4.9),
+        record(5.0, 1.0, 4.8),
+        record(2.0, 2.0, 9.0),
+        record(9.0, 5.0, 7.0),
+        record(2.0, 5.0, 6.0),
+    ]
+    ranks = [search._rank(classification, 100, r) for r in worst_first]
+    assert ranks == sorted(ranks)
 
 
 class Killed(Exception):

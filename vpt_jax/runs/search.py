@@ -6,14 +6,16 @@ three times as many epochs, and so on. That is a unit of a sweep, with its cohor
 memory, records and checkpoints: a killed search continues inside it.
 
 Each round is a whole run in short: the schedule is squeezed into its epochs and taken
-step by step, as the warm-up is less than one of them. Who goes on is judged by the loss
-on the held-out images, which tells rates apart long before they classify anything
-(prompts in a small backbone need a dozen epochs for that); who wins, by the score.
+step by step, as the warm-up is less than one of them. Rates are judged by the score on
+the held-out images, those that still guess by the loss, which tells them apart long
+before (prompts in a small backbone need a dozen epochs until they classify anything).
 """
 
 import dataclasses
+import functools
 import math
 import pathlib
+from types import ModuleType
 
 from vpt_jax.checkpoints import Pretrained
 from vpt_jax.errors import UserError
@@ -22,7 +24,7 @@ from vpt_jax.objectives import validation
 from vpt_jax.progress import SweepTable, say
 from vpt_jax.sweeps import plan
 from vpt_jax.sweeps.records import JobFolder
-from vpt_jax.sweeps.selection import TuningImages
+from vpt_jax.sweeps.selection import TuningImages, survivors
 from vpt_jax.sweeps.unit import UnitRun
 
 FOLDER, CHOICE, TITLE = "search", "choice.json", "lr search"
@@ -91,7 +93,8 @@ def _search(tried: plan.Unit, folder: JobFolder, pretrained: Pretrained) -> dict
     splits, objective = tried.experiment.data, tried.experiment.data.task.objective
     train, val = splits.training(), splits.validation()
     assert val is not None  # they are held out
-    run = UnitRun(tried, folder, TITLE, _loss)
+    rank = functools.partial(_rank, objective, tried.experiment.network.num_classes)
+    run = UnitRun(tried, folder, TITLE, rank)
     with SweepTable({TITLE: (len(tried.trials), objective)}) as table:
         images = TuningImages(train, val)
         run.train(None, rounds(tried), images, pretrained, table)
@@ -103,8 +106,9 @@ def _search(tried: plan.Unit, folder: JobFolder, pretrained: Pretrained) -> dict
             f"{min(t.lr for t in tried.trials):g}; give optim.lr a lower number in "
             "another --workdir"
         )
-    score = validation(objective)
-    best = max(good, key=lambda r: (r["epochs"], score(r), _loss(r), -r["lr"]))
+    longest = max(record["epochs"] for record in good)
+    finalists = [record for record in good if record["epochs"] == longest]
+    [best] = survivors(finalists, 1, rank)
     last = {record["position"]: record for record in records}  # later rounds are later
     return {
         "rates": [trial.lr for trial in tried.trials],
@@ -112,12 +116,15 @@ def _search(tried: plan.Unit, folder: JobFolder, pretrained: Pretrained) -> dict
             key: [last[k][key] for k in sorted(last)]
             for key in (f"val_{objective.METRIC}", "val_loss", "epochs")
         },
-        "chosen": best["lr"],
+        "chosen": tried.trials[best].lr,
         "seconds": sum(record["train_seconds"] for record in records),
     }
 
 
-def _loss(record: dict) -> float:
-    """Highest for the best."""
-    loss = record["val_loss"]
-    return -math.inf if loss is None else -loss
+def _rank(objective: ModuleType, num_classes: int, record: dict) -> tuple[float, float]:
+    """Highest for the best: its score where it does not guess any more, its loss."""
+    scores = (record[f"{part}_{objective.METRIC}"] for part in ("train", "val"))
+    guesses = any(objective.guessed(score, num_classes) for score in scores)
+    score = -math.inf if guesses else validation(objective)(record)
+    loss = math.inf if record["val_loss"] is None else record["val_loss"]
+    return score, -loss

@@ -7,6 +7,7 @@ A `Selection` is made by `select` alone, from a complete grid.
 import dataclasses
 from collections.abc import Callable, Iterable
 from types import ModuleType
+from typing import Any
 
 from vpt_jax.data.source import Source
 from vpt_jax.errors import UserError
@@ -94,7 +95,7 @@ def select(records: Iterable[dict], task: str, objective: ModuleType) -> Selecti
 
 
 def survivors(
-    records: Iterable[dict], count: int, rank: Callable[[dict], float]
+    records: Iterable[dict], count: int, rank: Callable[[dict], Any]
 ) -> list[int]:
     """Positions in their unit of the best `count` trials, in the unit's order.
 
@@ -102,6 +103,7 @@ def survivors(
     """
     ranked = sorted(
         (r for r in records if r["status"] == "ok"),
-        key=lambda r: (-rank(r), r["lr"], r["weight_decay"], r["position"]),
+        key=lambda r: (rank(r), -r["lr"], -r["weight_decay"], -r["position"]),
+        reverse=True,
     )
     return sorted(r["position"] for r in ranked[:count])

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -47,7 +48,7 @@ class UnitRun:
         unit: plan.Unit,
         folder: JobFolder,
         title: str,
-        rank: Callable[[dict], float],
+        rank: Callable[[dict], Any],
     ):
         """
         Args:
