@@ -52,13 +52,9 @@ def fit(
     features, targets = _features(model, batches)
     mean, scale = features.mean(axis=0, keepdims=True), features.std(axis=0).mean()
 
-    def loss(outputs: Array) -> Array:
-        every = jnp.ones(len(outputs), outputs.dtype)
-        total, size = objective.loss(outputs, targets, every, class_weights)
-        return total / size
-
     zeros = jnp.zeros_like(head.kernel[...]), jnp.zeros_like(head.bias[...])
-    kernel, bias = _probe(loss, (features - mean) / scale, zeros)
+    inputs = (features - mean) / scale, targets
+    kernel, bias = _probe(objective, tuple(class_weights.tolist()), *inputs, zeros)
     head.kernel[...] = kernel / scale
     head.bias[...] = bias - (mean @ kernel)[0] / scale
 
@@ -79,26 +75,32 @@ def _features(model: Model, batches: Iterable) -> tuple[Array, Array]:
     return jnp.asarray(np.concatenate(features)), jnp.asarray(np.concatenate(targets))
 
 
-def _probe(loss, features: Float[Array, "n D"], start: tuple[Array, Array]):
-    """(kernel, bias) with the least loss and decay."""
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _probe(
+    objective: ModuleType,
+    class_weights: tuple[float, ...],
+    features: Float[Array, "n D"],
+    targets: Array,
+    start: tuple[Array, Array],
+) -> tuple[Array, Array]:
+    """(kernel, bias) with the least loss and decay; compiled once for all trials."""
 
     def value(weights: tuple[Array, Array]) -> Array:
         kernel, bias = weights
-        return loss(features @ kernel + bias[None]) + DECAY / 2 * jnp.sum(kernel**2)
+        outputs = features @ kernel + bias[None]
+        every = jnp.ones(len(outputs), outputs.dtype)
+        own = np.asarray(class_weights, np.float32)
+        total, size = objective.loss(outputs, targets, every, own)
+        return total / size + DECAY / 2 * jnp.sum(kernel**2)
+
+    def improve(_, carry):
+        weights, state = carry
+        now, grad = value_and_grad(weights, state=state)
+        rest = {"value": now, "grad": grad, "value_fn": value}
+        change, state = optimizer.update(grad, state, weights, **rest)
+        return optax.apply_updates(weights, change), state
 
     optimizer = optax.lbfgs()
     value_and_grad = optax.value_and_grad_from_state(value)
-    update = functools.partial(optimizer.update, value_fn=value)
-
-    @jax.jit
-    def solve(weights):
-        def improve(_, carry):
-            weights, state = carry
-            now, grad = value_and_grad(weights, state=state)
-            change, state = update(grad, state, weights, value=now, grad=grad)
-            return optax.apply_updates(weights, change), state
-
-        carry = weights, optimizer.init(weights)
-        return jax.lax.fori_loop(0, ITERATIONS, improve, carry)[0]
-
-    return solve(start)
+    carry = start, optimizer.init(start)
+    return jax.lax.fori_loop(0, ITERATIONS, improve, carry)[0]
