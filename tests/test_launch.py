@@ -46,7 +46,6 @@ def refused(command):
         (["--config.task=mnist"], ["'mnist'", "cifar100", "digits"]),
         (["--config.backbone.name=vgg"], ["'vgg'", "vit_nano", "vit_b16"]),
         (["--config.optim.lr=atuo"], ["optim.lr 'atuo'", "a number, or auto"]),
-        (["--mode=sweep", "--config.optim.lr=auto"], ["sweep tries a grid"]),
         (["--config.image_size=30"], ["30", "8 px"]),
         (["--mode=fly"], ["--mode=fly", "train|sweep|report|eval"]),
         (["--config.backbone.checkpoint=no.npz"], ["no.npz", "does not exist", "PATH"]),
