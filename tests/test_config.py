@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from vpt_jax.config import arguments, base, resolve
+from vpt_jax.config import arguments, base, resolve, restore
 from vpt_jax.errors import UserError
 from vpt_jax.methods.prompt import PromptConfig
 
@@ -134,6 +134,24 @@ def test_lr_and_base_lr_exclude_each_other():
     refused("optim.lr=0.5 and optim.base_lr=0.0", optim__lr=0.5, optim__base_lr=0.0)
 
 
+def test_a_rate_that_is_to_be_found():
+    found = resolved(optim__lr="auto", batch_size=128)
+    assert found.search is not None and 0.05 in found.search.base_lrs
+    assert found.content["optim"]["lr"] == "auto"
+    assert found.content["optim"]["base_lr"] is None
+    again = resolve(restore(found.content))
+    assert again == found and found.with_lr(0.5).optimizer.base_lr == 1.0
+    assert resolved(optim__lr=0.1).search is None
+    refused("optim.lr=auto and optim.base_lr=1.0", optim__lr="auto", optim__base_lr=1.0)
+
+
+@pytest.mark.parametrize("lr", [2, 2.0])
+def test_a_rate_may_be_a_whole_number(lr):
+    optim = resolved(optim__lr=lr)
+    assert optim.content["optim"]["lr"] == 2.0 == optim.optimizer.lr
+    assert isinstance(optim.content["optim"]["lr"], float)
+
+
 def test_warmup_is_a_share_of_the_epochs():
     assert resolved(epochs=50).optimizer.warmup_epochs == 5
     assert resolved(epochs=5).optimizer.warmup_epochs == 0
@@ -186,6 +204,9 @@ def test_seeds():
         ("warmup_epochs 1 must be less than epochs 1", WARM),
         ("optim.lr -1.0 must", {"optim__lr": -1.0}),
         ("optim.lr nan must", {"optim__lr": float("nan")}),
+        ("optim.lr 'atuo' must be a number, or auto", {"optim__lr": "atuo"}),
+        ("optim.lr True must be a number, or auto", {"optim__lr": True}),
+        ("head_start 'x' .*random, fitted", {"optim__head_start": "x"}),
         ("method.length 0 must be at least 1", {"method__length": 0}),
         (r"method.dropout 1.0 must be in \[0, 1\)", {"method__dropout": 1.0}),
     ],

@@ -45,6 +45,7 @@ def refused(command):
         (["--config.method.name=magic"], ["'magic'", METHODS]),
         (["--config.task=mnist"], ["'mnist'", "cifar100", "digits"]),
         (["--config.backbone.name=vgg"], ["'vgg'", "vit_nano", "vit_b16"]),
+        (["--config.optim.lr=atuo"], ["optim.lr 'atuo'", "a number, or auto"]),
         (["--config.image_size=30"], ["30", "8 px"]),
         (["--mode=fly"], ["--mode=fly", "train|sweep|report|eval"]),
         (["--config.backbone.checkpoint=no.npz"], ["no.npz", "does not exist", "PATH"]),

@@ -25,11 +25,15 @@ from vpt_jax.experiment import (
     Experiment,
     NetworkChoice,
     Optimization,
+    Search,
 )
+from vpt_jax.sweeps import grids
 from vpt_jax.training import optim
+from vpt_jax.training.head_start import HEAD_STARTS
 from vpt_jax.training.inputs import Limits
 from vpt_jax.types import Config, literal
 
+AUTO = "auto"  # optim.lr: search for one
 CACHES = ("device_gb", "host_gb", "images_gb")
 
 
@@ -71,12 +75,13 @@ def base(
     config.optim = ConfigDict(
         {
             "name": unset(str),  # see training.optim
-            "lr": unset(float),  # peak, already scaled ...
+            "lr": unset(object),  # peak, already scaled; auto: see runs.search ...
             "base_lr": unset(float),  # ... or per 256 images
             "weight_decay": unset(float),
             "momentum": 0.9,
             "warmup_epochs": unset(int),
             "schedule": "epoch",  # or step
+            "head_start": "random",  # or fitted, see training.head_start
         }
     )
     config.epochs = 100
@@ -172,6 +177,7 @@ def resolve(
         "network": network,
         "optimizer": _resolve_optim(config, recipe),
         "limits": _resolve_limits(config),
+        "search": _resolve_search(config, choices, task),
     }
     return Experiment(
         epochs=config.epochs,
@@ -269,9 +275,10 @@ def _beside(config: Config) -> dict[str, Config]:
         # What suits one method need not suit another.
         plain = base(config.task, method, config.backbone.name)
         own: Config = ConfigDict(config.copy_and_resolve_references())
-        own.beside, own.export_backbone, own.method = "", None, plain.method
-        for key in ("name", "lr", "base_lr", "weight_decay", "warmup_epochs"):
-            own.optim[key] = None
+        own.beside, own.export_backbone = "", None
+        own.method, own.optim = plain.method, plain.optim
+        for key in ("momentum", "schedule"):
+            own.optim[key] = config.optim[key]
         found[method] = changed(own, changes)
     return found
 
@@ -399,11 +406,15 @@ def _resolve_optim(config: Config, recipe: methods.Recipe) -> Optimization:
     _default(given, "name", recipe.kind.optimizer)
     _one_of("optim.name", given.name, optim.OPTIMIZERS)
     _one_of("optim.schedule", given.schedule, optim.SCHEDULES)
+    _one_of("optim.head_start", given.head_start, HEAD_STARTS)
     if given.lr is not None and given.base_lr is not None:
         raise UserError(
             f"optim.lr={given.lr} and optim.base_lr={given.base_lr} are both given; "
             "give lr (final) or base_lr (scaled by batch_size / 256)"
         )
+    auto = given.lr == AUTO
+    with config.ignore_type():  # it may have been a word, or a whole number
+        given.lr = None if auto else _number(given.lr)
     if given.lr is None:
         _default(given, "base_lr", recipe.base_lr)
         given.lr = given.base_lr * config.batch_size / 256
@@ -423,7 +434,29 @@ def _resolve_optim(config: Config, recipe: methods.Recipe) -> Optimization:
     if given.name == "adamw_public" and given.weight_decay == 0:
         # Public code, `src/solver/optimizer.py:100-136`: AdamW without decay is SGD.
         given.name = "sgd"
-    return Optimization(**given.to_dict())
+    found = Optimization(**given.to_dict())
+    if auto:  # the configuration says what was asked for
+        with config.ignore_type():
+            given.lr, given.base_lr = AUTO, None
+    return found
+
+
+def _number(lr) -> float | None:
+    """A learning rate as it was given; the configuration takes anything."""
+    if lr is None:
+        return None
+    if not isinstance(lr, (int, float)) or isinstance(lr, bool):
+        raise UserError(f"optim.lr {lr!r} must be a number, or {AUTO} to find one")
+    return float(lr)
+
+
+def _resolve_search(
+    config: Config, choices: tuple[methods.Choice, ...], task: Task
+) -> Search | None:
+    if config.optim.lr != AUTO:
+        return None
+    name = grids.default(choices, config.backbone.name, task.group)
+    return Search(grids.learning_rates(name))
 
 
 def _all_options() -> dict:

@@ -127,7 +127,8 @@ class Optimization:
         base_lr: Per 256 images.
         weight_decay, momentum: See `training.optim`.
         warmup_epochs: At the start.
-        schedule: 'epoch' or 'step'.
+        schedule: Of `training.optim.SCHEDULES`.
+        head_start: Of `training.head_start.HEAD_STARTS`.
     """
 
     name: str
@@ -135,8 +136,20 @@ class Optimization:
     base_lr: float
     weight_decay: float
     momentum: float
-    warmup_epochs: int
+    warmup_epochs: int | float
     schedule: str
+    head_start: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """What is tried before a run that has no learning rate (`runs.search`).
+
+    Attributes:
+        base_lrs: Per 256 images.
+    """
+
+    base_lrs: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +166,8 @@ class Experiment:
         export_backbone: Whether the backbone is written with what was tuned merged in.
         limits: Memory for what the steps read.
         beside: What is tuned beside it, by name of the method.
+        search: For a learning rate, until when `optimizer` has the recipe's; None: it
+            is given.
         content: The resolved configuration in plain JSON types, as config.json has it.
     """
 
@@ -167,6 +182,7 @@ class Experiment:
     export_backbone: bool
     limits: Limits
     beside: dict[str, "Experiment"]
+    search: Search | None
     content: dict = dataclasses.field(repr=False)
 
     def make_setup(
@@ -192,10 +208,19 @@ class Experiment:
             optimizer=self.optimizer.name,
             momentum=self.optimizer.momentum,
             class_weights=weights,
+            head_start=self.optimizer.head_start,
         )
 
     def with_epochs(self, epochs: int) -> "Experiment":
-        """A shorter one, its warm-up shortened alike."""
-        warmup = self.optimizer.warmup_epochs * epochs // self.epochs
+        """A shorter one, its warm-up shortened alike: whole epochs stay whole."""
+        warmup = self.optimizer.warmup_epochs * epochs
+        whole = isinstance(warmup, int)
+        warmup = warmup // self.epochs if whole else warmup / self.epochs
         shorter = dataclasses.replace(self.optimizer, warmup_epochs=warmup)
         return dataclasses.replace(self, epochs=epochs, optimizer=shorter)
+
+    def with_lr(self, lr: float) -> "Experiment":
+        """One with this learning rate, already scaled."""
+        base_lr = lr * 256 / self.batch_size
+        own = dataclasses.replace(self.optimizer, lr=lr, base_lr=base_lr)
+        return dataclasses.replace(self, optimizer=own, search=None)

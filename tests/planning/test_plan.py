@@ -56,6 +56,16 @@ def test_what_is_tuned_beside_it_is_planned(tiny):
     assert (probe["steps"], run["steps"]) == (8, 12)
 
 
+def test_a_search_and_its_run(tiny):
+    tiny.optim.lr, tiny.epochs = "auto", 17
+    searched, run = plan.plan(tiny, on_cpu(), sweep=False)["stages"]
+    assert (searched["trials"], run["trials"]) == (10, 1)
+    # 900 images in batches of 256; one epoch of all rates, three of four
+    assert (searched["steps"], run["steps"]) == (4 * (1 + 3), 17 * 4)
+    scored = {p["name"]: p["calls"] for p in searched["programs"]}["outputs"]
+    assert scored == 2  # 100 images after each round
+
+
 def test_outputs_of_frozen_blocks_are_planned_as_they_run(tiny):
     tiny.method.name, tiny.method.length = "linear", None
     [stage] = plan.plan(tiny, on_cpu(), sweep=False)["stages"]

@@ -54,6 +54,9 @@ def test_a_grid_is_one_unit_with_learning_rates_scaled_by_the_batch(tiny):
     tiny.batch_size = 64
     [unit] = plan.units(tiny)
     assert unit.trials[0] == plan.GridTrial(12.5, 0.01, 42, 50.0)
+    tiny.optim.lr = "auto"
+    with pytest.raises(UserError, match="a sweep tries a grid of its own"):
+        plan.units(tiny)
     assert {t.weight_decay for t in unit.trials} == {0.01, 0.001, 0.0001, 0.0}
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from vpt_jax.errors import UserError
-from vpt_jax.objectives import classification
+from vpt_jax.objectives import classification, validation
 from vpt_jax.sweeps.selection import select, survivors
 
 
@@ -56,12 +56,13 @@ def test_a_point_with_several_seeds_counts_with_its_mean():
 
 
 def test_survivors():
+    rank = validation(classification)
     records = [
         record(1.0, 0.0, 90.0, position=0),
         record(0.5, 0.0, 70.0, position=1),
         record(0.1, 0.0, 90.0, position=2),
         record(9.0, 0.0, None, position=3, status="failed: x"),
     ]
-    assert survivors(records, 2, classification) == [0, 2]
-    assert survivors(records, 1, classification) == [2]
-    assert survivors(records, 4, classification) == [0, 1, 2]
+    assert survivors(records, 2, rank) == [0, 2]
+    assert survivors(records, 1, rank) == [2]
+    assert survivors(records, 4, rank) == [0, 1, 2]

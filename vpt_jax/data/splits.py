@@ -3,9 +3,11 @@
 import dataclasses
 
 import numpy as np
+from jaxtyping import Int
 
 from vpt_jax.data.source import Source
 from vpt_jax.data.tasks import Task
+from vpt_jax.errors import UserError
 
 TRAINED_ON = {
     "train800val200": "trainval",
@@ -14,6 +16,8 @@ TRAINED_ON = {
     "train": "train",
 }
 """What `config.data.split` can say: with or without the validation images."""
+
+HELD_OUT = 10  # one in so many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Splits:
         trained_on: 'train', or 'trainval' which leaves nothing to validate on.
         train_percent: Train on a random part, the same for all; None: on all.
         test_examples: Score only the first so many test images; None: all.
+        held_out: Whether a tenth of the training images stands in for those that
+            validate: what is tuned before the run sees no others.
     """
 
     task: Task
@@ -33,9 +39,17 @@ class Splits:
     trained_on: str
     train_percent: float | None = None
     test_examples: int | None = None
+    held_out: bool = False
 
     def training(self) -> Source:
         """Or the chosen part of them, in their order."""
+        source = self._given()
+        if not self.held_out:
+            return source
+        rest = np.delete(np.arange(len(source)), tenth(source.labels))
+        return source.select(rest)
+
+    def _given(self) -> Source:
         source = self.task.checked(self.trained_on, self.directory)
         if self.train_percent is None:
             return source
@@ -46,6 +60,9 @@ class Splits:
 
     def validation(self) -> Source | None:
         """None where they are trained on."""
+        if self.held_out:
+            source = self._given()
+            return source.select(tenth(source.labels))
         if self.trained_on == "trainval":
             return None
         return self.task.checked("val", self.directory)
@@ -57,3 +74,20 @@ class Splits:
     def class_names(self) -> tuple[str, ...]:
         """The C names."""
         return self.task.class_names(self.directory)
+
+
+def tenth(targets: Int[np.ndarray, "n *t"]) -> Int[np.ndarray, " k"]:
+    """Every tenth image, in their order, drawn once for all and evenly over classes.
+
+    Raises:
+        UserError: There are fewer than ten.
+    """
+    if len(targets) < HELD_OUT:
+        raise UserError(
+            f"of {len(targets)} training images none can be held out to choose a "
+            f"learning rate; give optim.lr a number, or at least {HELD_OUT} images"
+        )
+    _, kind = np.unique(targets.reshape(len(targets), -1), axis=0, return_inverse=True)
+    shuffled = np.random.default_rng(0).permutation(len(targets))
+    by_kind = shuffled[np.argsort(kind.reshape(-1)[shuffled], kind="stable")]
+    return np.sort(by_kind[HELD_OUT - 1 :: HELD_OUT])

@@ -16,13 +16,14 @@ import numpy as np
 
 from vpt_jax import config as configs
 from vpt_jax import parallel
-from vpt_jax.data.splits import TRAINED_ON
+from vpt_jax.data.splits import HELD_OUT, TRAINED_ON
 from vpt_jax.errors import UserError
 from vpt_jax.experiment import Experiment
 from vpt_jax.planning import compiled, hlo
 from vpt_jax.planning.flops import products
 from vpt_jax.planning.target import Target
 from vpt_jax.progress import say
+from vpt_jax.runs import search
 from vpt_jax.sweeps import plan as sweeps
 from vpt_jax.training import inputs
 from vpt_jax.training.setup import Setup
@@ -131,11 +132,10 @@ def plan(config: Config, target: Target, sweep: bool) -> dict:
 def _stages(config: Config, target: Target, sweep: bool) -> list[Stage]:
     if not sweep:
         experiment = configs.resolve(config, target.platform)
-        all_of_it = {
-            **{f"beside: {name}": x for name, x in experiment.beside.items()},
-            "the run": experiment,
-        }
-        return [_run(n, x, target, len(x.seeds)) for n, x in all_of_it.items()]
+        found = []
+        for name, other in experiment.beside.items():
+            found += _single(f"beside: {name}", other, target)
+        return [*found, *_single("the run", experiment, target)]
     [job, *others] = sweeps.jobs(config)
     if others:
         raise UserError(
@@ -160,6 +160,16 @@ def _stages(config: Config, target: Target, sweep: bool) -> list[Stage]:
         first, data=dataclasses.replace(first.data, trained_on=trained_on), seeds=seeds
     )
     return [*found, _run("the winner", last, target, len(seeds))]
+
+
+def _single(name: str, experiment: Experiment, target: Target) -> list[Stage]:
+    """A run, and before it the search for its learning rate where it has one."""
+    last = _run(name, experiment, target, len(experiment.seeds))
+    if experiment.search is None:
+        return [last]
+    tried = search.unit(experiment)
+    rounds, title = search.rounds(tried), f"{name}: the search for a learning rate"
+    return [_grid(title, tried.experiment, target, rounds, None), last]
 
 
 def _run(name: str, experiment: Experiment, target: Target, trials: int) -> Stage:
@@ -353,6 +363,9 @@ def _counts(experiment: Experiment) -> Counts:
         if data.train_percent is not None:
             train = max(1, round(train * data.train_percent / 100))
         val = 0 if data.trained_on == "trainval" else known["val"]
+        if data.held_out:
+            val = train // HELD_OUT
+            train -= val
         return Counts(train, val, data.test_examples or known["test"])
     validation = data.validation()
     return Counts(

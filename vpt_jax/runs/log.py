@@ -14,8 +14,8 @@ from vpt_jax.training.loop import Epoch
 class MetricsLog:
     """The curves of some trials, cut back to the epochs that are kept.
 
-    A line has 'epoch', 'trial', what sets the trial apart, 'train_loss', and the
-    objective's primary score under 'train_METRIC' and 'val_METRIC'.
+    A line has 'epoch', 'trial', what sets the trial apart, 'train_loss', 'val_loss',
+    and the objective's primary score under 'train_METRIC' and 'val_METRIC'.
     """
 
     def __init__(self, folder: pathlib.Path, trials: Sequence[dict], metric: str):
@@ -41,6 +41,7 @@ class MetricsLog:
             "train_loss": epoch.train_loss,
             f"train_{self._metric}": epoch.train_score,
             f"val_{self._metric}": epoch.val_score,
+            "val_loss": epoch.val_loss,
         }
         own = {"epoch": epoch.epoch, "trial": epoch.trial, **self._trials[epoch.trial]}
         with open(self._path, "a") as file:

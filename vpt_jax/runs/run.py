@@ -13,7 +13,7 @@ from vpt_jax.checkpoints import Pretrained
 from vpt_jax.data.source import Source
 from vpt_jax.experiment import Experiment
 from vpt_jax.progress import Bar, say
-from vpt_jax.runs import result
+from vpt_jax.runs import result, search
 from vpt_jax.runs.folder import RunFolder, difference, environment
 from vpt_jax.runs.train import Trial, train_trials
 from vpt_jax.training import inputs, loop, programs
@@ -51,6 +51,8 @@ def run(
         place = folder.decided(
             "inputs", lambda: inputs.decide(setup, experiment.limits, examples)
         )
+        backbone = setup.network.pretrained
+        experiment, searched = search.settled(experiment, backbone, path)
         trials = [
             Trial(experiment.optimizer.lr, experiment.optimizer.weight_decay, seed)
             for seed in experiment.seeds
@@ -65,6 +67,7 @@ def run(
         found = _finish(experiment, setup, outcome, lines, (examples, val, test), path)
         found["beside"] = beside
         _draw_looks(experiment, path)
+        found |= searched
         folder.finish(found)
     _warn_of_collapse(experiment, setup, lines)
     return found | {"workdir": str(path)}
@@ -180,5 +183,5 @@ def _warn_of_collapse(experiment: Experiment, setup: Setup, lines: list[dict]) -
                 f"warning: seed {line['seed']} collapsed: {found:.1f} {objective.UNIT} "
                 f"{objective.LABEL} on its training images is what guessing among "
                 f"{classes} classes gives; try a lower learning rate than "
-                f"optim.lr={experiment.optimizer.lr:g}"
+                f"optim.lr={experiment.optimizer.lr:g}, or --config.optim.lr=auto"
             )

@@ -105,6 +105,11 @@ def units(config: Config, platform: str | None = None) -> list[Unit]:
     `platform` is that of the devices it is for, as in `config.resolve`.
     """
     sweep, plain = config.sweep, configs.resolve(config, platform, protocol=True)
+    if plain.search is not None:
+        raise UserError(
+            f"optim.lr={configs.AUTO} is for a single run; a sweep tries a grid of its "
+            "own: leave it out"
+        )
     if sweep.trials is not None and sweep.trials < 1:
         raise UserError(f"sweep.trials {sweep.trials} must be at least 1")
     choices, backbone = plain.network.method, plain.network.backbone.name
@@ -136,8 +141,17 @@ def units(config: Config, platform: str | None = None) -> list[Unit]:
     return result
 
 
-def rungs(epochs: int, halving: int, num_trials: int) -> list[tuple[int, int]]:
-    """(epochs, trials) of each round of successive halving; one round without it."""
+def rungs(
+    epochs: int, halving: int, num_trials: int, least: int = MIN_RUNG_EPOCHS
+) -> list[tuple[int, int]]:
+    """(epochs, trials) of each round of successive halving; one round without it.
+
+    Args:
+        epochs: Of the last round.
+        halving: The divisor; 0: one round.
+        num_trials: Of the first round.
+        least: Epochs of any round.
+    """
     if halving and (not isinstance(halving, int) or halving < 2):
         raise UserError(f"sweep.halving {halving} must be 0 (off), 2 or more")
     result = [(epochs, num_trials)]
@@ -146,7 +160,7 @@ def rungs(epochs: int, halving: int, num_trials: int) -> list[tuple[int, int]]:
     rounds = 0
     while (
         num_trials > halving ** (rounds + 1)
-        and epochs // halving ** (rounds + 1) >= MIN_RUNG_EPOCHS
+        and epochs // halving ** (rounds + 1) >= least
     ):
         rounds += 1
     return [

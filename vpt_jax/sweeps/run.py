@@ -11,6 +11,7 @@ from vpt_jax import config as configs
 from vpt_jax.checkpoints import Pretrained
 from vpt_jax.errors import UserError
 from vpt_jax.experiment import Experiment
+from vpt_jax.objectives import validation
 from vpt_jax.progress import SweepTable, say
 from vpt_jax.runs import folder, run
 from vpt_jax.runs.folder import Busy
@@ -116,7 +117,8 @@ class JobRun:
                 "seeds": list(job.config.sweep.seeds),
             },
         )
-        self.units = [UnitRun(unit, self.folder, self.title) for unit in units]
+        rank = validation(self.experiment.data.task.objective)
+        self.units = [UnitRun(unit, self.folder, self.title, rank) for unit in units]
         self._images: TuningImages | None = None
 
     @property
@@ -133,9 +135,11 @@ class JobRun:
         """Train what is missing of a unit."""
         if unit.records() is None:
             pretrained = backbones.get(unit.unit.experiment)
-            sweep = self.job.config.sweep
-            sizes = sweep.trials, sweep.halving
-            unit.train(sizes, self._tuning_images(), pretrained, table)
+            sweep, tried = self.job.config.sweep, unit.unit
+            epochs, trials = tried.experiment.epochs, len(tried.trials)
+            rounds = plan.rungs(epochs, sweep.halving, trials)
+            images = self._tuning_images()
+            unit.train(sweep.trials, rounds, images, pretrained, table)
         table.done(self.title, unit.records() or [])
 
     def finish(self, backbones: Backbones, table: SweepTable) -> None:

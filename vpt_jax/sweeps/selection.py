@@ -5,8 +5,9 @@ A `Selection` is made by `select` alone, from a complete grid.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import ModuleType
+from typing import Any
 
 from vpt_jax.data.source import Source
 from vpt_jax.errors import UserError
@@ -93,11 +94,16 @@ def select(records: Iterable[dict], task: str, objective: ModuleType) -> Selecti
     )
 
 
-def survivors(records: Iterable[dict], count: int, objective: ModuleType) -> list[int]:
-    """Positions in their unit of the best `count` trials, in the unit's order."""
-    rank = validation(objective)
+def survivors(
+    records: Iterable[dict], count: int, rank: Callable[[dict], Any]
+) -> list[int]:
+    """Positions in their unit of the best `count` trials, in the unit's order.
+
+    `rank` is highest for the best; `objectives.validation` makes one.
+    """
     ranked = sorted(
         (r for r in records if r["status"] == "ok"),
-        key=lambda r: (-rank(r), r["lr"], r["weight_decay"], r["position"]),
+        key=lambda r: (rank(r), -r["lr"], -r["weight_decay"], -r["position"]),
+        reverse=True,
     )
     return sorted(r["position"] for r in ranked[:count])

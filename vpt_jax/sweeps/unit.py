@@ -1,6 +1,8 @@
 """The trials of one compiled program: rounds of cohorts, each done or not."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -41,9 +43,23 @@ class UnitRun:
     that are trained at once, 'rounds', and 'inputs', where what they read is kept.
     """
 
-    def __init__(self, unit: plan.Unit, folder: JobFolder, title: str):
+    def __init__(
+        self,
+        unit: plan.Unit,
+        folder: JobFolder,
+        title: str,
+        rank: Callable[[dict], Any],
+    ):
+        """
+        Args:
+            unit: What is tried.
+            folder: Of its job.
+            title: What a person knows the job by.
+            rank: Of a trial's record, highest for those that halving keeps.
+        """
         self.unit = unit
         self.title = title
+        self._rank = rank
         self._folder = folder
         self._plan = f"units/{unit.name}/plan.json"
         self._objective = unit.experiment.data.task.objective
@@ -59,7 +75,7 @@ class UnitRun:
                 records = _records(found, r - 1)
                 if records is None:
                     break
-                positions = survivors(records, count, self._objective)
+                positions = survivors(records, count, self._rank)
             for c, members in enumerate(plan.cohorts(positions, known["cohort"])):
                 done = self._folder.records(self.unit.name, r, c)
                 found.append(Cohort(r, c, epochs, members, done))
@@ -75,7 +91,8 @@ class UnitRun:
 
     def train(
         self,
-        sizes: tuple[int | None, int],
+        at_once: int | None,
+        rounds: list[tuple[int, int]],
         images: TuningImages,
         pretrained: Pretrained,
         table: SweepTable,
@@ -83,8 +100,8 @@ class UnitRun:
         """Train what is missing.
 
         Args:
-            sizes: Trials at once on a device (None: as many as fit), and the divisor
-                of halving (0: none); see config.sweep.
+            at_once: Trials at once on a device; None: as many as fit.
+            rounds: From `plan.rungs`.
             images, pretrained: What to train on, and which backbone.
             table: Is told what happens.
 
@@ -96,7 +113,7 @@ class UnitRun:
             setups: dict[int, Setup] = {}
             known = self._folder.read(self._plan)
             if known is None:
-                known = self._decide(*sizes, images, pretrained, setups)
+                known = self._decide(at_once, rounds, images, pretrained, setups)
                 self._folder.write(self._plan, known)
             while (cohort := self._next()) is not None:
                 own = self.unit.experiment.with_epochs(cohort.epochs)
@@ -110,11 +127,10 @@ class UnitRun:
                 )
                 table.cohort_done(self.title, records)
 
-    def _decide(self, at_once, halving, images, pretrained, setups) -> dict:
+    def _decide(self, at_once, rounds, images, pretrained, setups) -> dict:
         """What plan.json then holds."""
         unit, devices = self.unit, jax.device_count()
         trials = len(unit.trials)
-        rounds = plan.rungs(unit.experiment.epochs, halving, trials)
         own = unit.experiment.with_epochs(rounds[0][0])
         whole = own.make_setup(images.train.labels, pretrained)
         place = inputs.decide(whole, own.limits, images.train)
@@ -170,7 +186,7 @@ class UnitRun:
         alive = parallel.fetch(outcome.state.alive)
         last = {x["trial"]: x for x in lines if x["epoch"] == cohort.epochs}
         metric = self._objective.METRIC
-        shown = (f"val_{metric}", f"train_{metric}", "train_loss")
+        shown = (f"val_{metric}", "val_loss", f"train_{metric}", "train_loss")
         records = []
         for k, trial in enumerate(trials):
             line = last[k] if alive[k] else {}

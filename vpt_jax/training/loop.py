@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
@@ -40,7 +41,8 @@ class Outcome:
 class Epoch:
     """What is known of trial `trial` when epoch `epoch` (from 1) is over.
 
-    The scores are the objective's primary ones: in passing, and on validation images.
+    The scores are the objective's primary ones: in passing, and on validation images,
+    of which `val_loss` is the mean loss as it is trained.
     """
 
     epoch: int
@@ -48,6 +50,7 @@ class Epoch:
     train_loss: float | None  # None: not finite
     train_score: float
     val_score: float | None
+    val_loss: float | None
 
 
 def train(
@@ -81,7 +84,7 @@ def train(
     """
     # ---- what goes to the devices once
     setup = inputs.placed(setup, place)
-    network, score = setup.network, setup.network.objective.score
+    network = setup.network
     frozen = programs.place_frozen(network, mesh)
     hyper = parallel.place(hyper, parallel.over_trials(mesh))
     state = programs.make_init(setup, mesh)(network.pretrained.params, hyper)
@@ -129,8 +132,7 @@ def train(
             of_val = None
             if val is not None and done == _next_val(setup, done - 1, val, val_every):
                 of_trials = predict(network, outputs, state[:2], frozen, val)
-                metric = network.objective.METRIC
-                of_val = [score(x, val.labels)[metric] for x in of_trials]
+                of_val = [_judged(setup, x, val.labels) for x in of_trials]
             for epoch in range(finished_before, done // spe):
                 last = epoch == done // spe - 1
                 _report(setup, epoch, curves, of_val if last else None, on_epoch)
@@ -206,19 +208,34 @@ def _next_val(setup: Setup, done: int, val, val_every: int) -> int:
     return min((done // every + 1) * every, setup.num_steps)
 
 
+def _judged(setup: Setup, outputs, targets) -> tuple[float, float | None]:
+    """(primary score, mean loss) of a trial on the validation images."""
+    objective, every = setup.network.objective, jnp.ones(len(targets))
+    judged = jnp.asarray(outputs), jnp.asarray(targets), every
+    total, size = objective.loss(*judged, setup.class_weights)
+    score = objective.score(outputs, targets)[objective.METRIC]
+    return score, _finite(float(total / size))
+
+
+def _finite(x: float) -> float | None:
+    return x if math.isfinite(x) else None
+
+
 def _report(setup, epoch, curves, of_val, on_epoch) -> None:
     loss, counted, _ = curves
     for trial in range(len(loss)):
         mean = float(loss[trial, epoch]) / setup.num_examples
+        score, val_loss = (None, None) if of_val is None else of_val[trial]
         on_epoch(
             Epoch(
                 epoch + 1,
                 trial,
-                mean if math.isfinite(mean) else None,
+                _finite(mean),
                 setup.network.objective.running(
                     float(counted[trial, epoch]), setup.num_examples
                 ),
-                None if of_val is None else of_val[trial],
+                score,
+                val_loss,
             )
         )
 

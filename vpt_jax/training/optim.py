@@ -26,12 +26,12 @@ class Hyper(NamedTuple):
     seed: Any  # initialisation, order of the images, dropout
 
 
-def lr_multiplier(epoch, *, epochs: int, warmup_epochs: int):
-    """Linear warm-up from 0, then half a cosine; `epoch` may be fractional.
+def lr_multiplier(epoch, *, epochs: int, warmup_epochs: int | float):
+    """Linear warm-up from 0, then half a cosine; epochs may be fractional.
 
     The public code evaluates it once per epoch, so that its first epoch has lr 0.
     """
-    warm = epoch / max(warmup_epochs, 1)
+    warm = epoch / (warmup_epochs or 1)
     progress = (epoch - warmup_epochs) / max(epochs - warmup_epochs, 1)
     cosine = 0.5 * (1 + jnp.cos(jnp.pi * progress))
     return jnp.where(epoch < warmup_epochs, warm, cosine)

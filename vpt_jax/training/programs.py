@@ -23,6 +23,7 @@ from jax.sharding import Mesh
 from vpt_jax import parallel
 from vpt_jax.data import augment
 from vpt_jax.network import Network
+from vpt_jax.training import head_start
 from vpt_jax.training.optim import Hyper
 from vpt_jax.training.setup import Setup
 from vpt_jax.training.step import Batch, State, epoch_order, merged, train_step
@@ -73,7 +74,8 @@ def make_init(setup: Setup, mesh: Mesh):
 
 
 def initialise(setup: Setup, state: State, mesh: Mesh, batches: Callable) -> State:
-    """Give the methods that start from the training images their turn, trial by trial.
+    """Give what starts from the training images its turn, trial by trial: methods,
+    and a head that is fitted.
 
     Args:
         setup, state, mesh: What is trained, and where.
@@ -81,7 +83,8 @@ def initialise(setup: Setup, state: State, mesh: Mesh, batches: Callable) -> Sta
     """
     network = setup.network
     hooks = [c for c in network.method if hasattr(c.module, "initialise")]
-    if not hooks:
+    fitted = setup.head_start == head_start.FITTED
+    if not (hooks or fitted):
         return state
     graphdef, _, frozen, _ = network.parts
     trials, groups = [], parallel.fetch(state[:2])
@@ -90,6 +93,9 @@ def initialise(setup: Setup, state: State, mesh: Mesh, batches: Callable) -> Sta
         model = nnx.merge(graphdef, trainable, frozen, stats)
         for choice in hooks:
             choice.module.initialise(model, choice.config, batches())
+        if fitted:
+            judged = network.objective, setup.class_weights
+            head_start.fit(model, batches(), *judged)
         trials.append(network.split(model)[1::2])  # untrained prompts are statistics
     groups = jax.tree.map(lambda *leaves: np.stack(leaves), *trials)
     trainable, stats = parallel.place(groups, parallel.over_trials(mesh))

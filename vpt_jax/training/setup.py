@@ -24,6 +24,7 @@ class Setup:
         schedule: 'epoch' evaluates it once per epoch (public code), 'step' always.
         optimizer, momentum: See `optim.make_optimizer`.
         class_weights: (C,), the weight of each class in the loss.
+        head_start: 'random', or 'fitted' to the features before the first step.
         cached: Whether the frozen first pieces are run once, not in every epoch.
         programs: What `training.programs` has made for it.
     """
@@ -32,11 +33,12 @@ class Setup:
     num_examples: int
     batch_size: int
     epochs: int
-    warmup_epochs: int
+    warmup_epochs: int | float
     schedule: str
     optimizer: str
     momentum: float
     class_weights: np.ndarray
+    head_start: str = "random"
     cached: bool = True
     programs: dict = dataclasses.field(
         init=False, default_factory=dict, compare=False, repr=False
