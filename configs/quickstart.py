@@ -1,4 +1,4 @@
-"""VPT-Deep on handwritten digits with the embedded backbone: minutes on a laptop.
+"""VPT-Deep beside a linear probe, on digits upon photographs: minutes on a laptop.
 
 python launch.py --config configs/quickstart.py
 """
@@ -7,11 +7,14 @@ from vpt_jax.config import base
 
 
 def get_config(arg: str = "vpt_deep"):
-    """`arg` is the method; the digits and the backbone come with the package."""
+    """`arg` is the method; the images and the backbone come with the package."""
     method = arg or "vpt_deep"
-    config = base("digits", method, "vit_nano")
-    config.epochs = 50
-    if method == "vpt_deep":  # chosen on the 200 validation digits
+    config = base("digits_photo", method, "vit_nano")
+    config.epochs = 20
+    config.optim.schedule = "step"
+    if method == "vpt_deep":  # both chosen on the validation digits
+        config.method.dropout = 0.0
         config.optim.lr = 1.0
         config.optim.weight_decay = 0.01
+        config.beside = "linear optim.lr=0.05 optim.weight_decay=0"
     return config

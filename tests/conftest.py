@@ -122,7 +122,7 @@ def command(monkeypatch, capsys):
 def tiny_flags(tiny):
     """The command line that asks for `tiny`."""
     keys = (
-        *("backbone.name", "backbone.checkpoint", "method.length", "optim.lr"),
+        *("backbone.checkpoint", "method.length", "optim.lr"),
         *("optim.weight_decay", "epochs", "batch_size", "data.test_examples"),
     )
     flat = {k: v for k, v in tiny.items() if not hasattr(v, "items")}
@@ -130,6 +130,6 @@ def tiny_flags(tiny):
         if hasattr(values, "items"):
             flat |= {f"{group}.{key}": value for key, value in values.items()}
     return [
-        "--config=configs/quickstart.py",
+        "--config=configs/vtab.py:digits,vpt_deep,vit_test",
         *(f"--config.{key}={flat[key]}" for key in keys),
     ]
