@@ -1,5 +1,6 @@
 """What the tests share: a strict JAX, and a run that takes a second or two."""
 
+import gc
 import os
 import sys
 import tempfile
@@ -30,6 +31,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # What JAX keeps of thousands of programs is searched in vain again and again.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
     jax.config.update("jax_numpy_rank_promotion", "raise")
     if hasattr(config, "workerinput"):
         return  # the rest is in the environment that the first process gave

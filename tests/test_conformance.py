@@ -15,6 +15,7 @@ import optax
 import pytest
 from building import build_model
 from flax import nnx
+from product import shortened
 
 from vpt_jax import backbones, methods
 from vpt_jax.backbones.vit import ViT, ViTConfig
@@ -83,6 +84,11 @@ CASES = {
     "adapter+gated": ("adapter-4+gated", {"length": 2, "gate_init": 1.0}, 1),
     "lora+layernorm": ("lora-2+layernorm", {}, 1),
 }
+USUAL = (
+    *("linear", "mlp-2", "full", "partial-1", "bias", "layernorm", "adapter", "lora"),
+    *("ssf", "sidetune", "cls", "vpt_deep", "vpt_shallow", "last 2, in place", "add"),
+    *("pixel", "pad", "below", "gated", "vfpt", "prompt+bias", "prompt+lora"),
+)
 UNCHANGED_AT_START = ("adapter", "adaptformer", "lora", "lora everywhere", "layernorm")
 
 
@@ -126,7 +132,7 @@ def test_every_method_has_a_case():
     assert used == set(methods.METHODS)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", shortened(CASES, USUAL))
 def test_conformance(name):
     chosen, model, images = build(name)
     graphdef, trainable, frozen, stats = methods.split(model, chosen)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from product import shortened
 from training import tiny
 
 from vpt_jax.backbones.vit import ViTConfig
@@ -13,6 +14,7 @@ from vpt_jax.objectives import classification
 from vpt_jax.training import step
 from vpt_jax.types import count, flatten
 
+USUAL = ("prompt", "full", "lora", "partial", "bias", "sidetune")
 WITH_LENGTH = ("prompt", "prompt_pixel", "prompt_below", "gated", "vfpt")
 THIN = {  # AlexNet with a sixteenth of its channels: convolutions of trials are slow
     n: (max(3, i // 16), o // 16, *rest) for n, (i, o, *rest) in sidetune.LAYERS.items()
@@ -36,7 +38,7 @@ def test_any_division_into_chunks_gives_the_same_bits():
     assert_same(tiny.run(setup, hyper, [1, 2, 5, 9]), whole)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", shortened(METHODS, USUAL))
 def test_a_trial_is_the_same_beside_any_other_in_float64(method, monkeypatch):
     monkeypatch.setattr(sidetune, "LAYERS", THIN)
     options = {"length": 2} if method in WITH_LENGTH else {}
