@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import train_step
+from vpt_jax.training import programs
 
 STEPS = 3  # of a turn, as training runs several in one call
 
