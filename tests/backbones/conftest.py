@@ -1,10 +1,18 @@
 import functools
 
 import jax
+import numpy as np
 import pytest
 from jax.experimental import pallas as pl
 
 from vpt_jax.backbones import tpu_attention, tpu_norm
+
+
+@pytest.fixture(autouse=True)
+def same_numbers(request, monkeypatch):
+    """Each test draws what it draws alone, whichever ran before it."""
+    if hasattr(request.module, "RNG"):
+        monkeypatch.setattr(request.module, "RNG", np.random.default_rng(0))
 
 
 @pytest.fixture
