@@ -12,7 +12,7 @@ def get_config(arg: str = "vpt_deep"):
     config = base("digits_photo", method, "vit_nano")
     config.epochs = 20
     config.optim.schedule = "step"
-    if method == "vpt_deep":  # both chosen on the validation digits
+    if method == "vpt_deep":  # a few rates were tried on the validation digits
         config.method.dropout = 0.0
         config.optim.lr = 1.0
         config.optim.weight_decay = 0.01
