@@ -49,4 +49,11 @@ def test_what_was_tuned_beside_it_is_shown_beside_it(capsys, tmp_path):
     text = printed(capsys, summary.show, tmp_path / "a", [90.0], beside={"l": probe})
     table = text[text.index("method") :]
     assert "linear │ 70.00 % │ 1.00 %" in table and "linear │ 90.00 %" in table
-    assert "figures/attention.png" in table
+    assert "result.json" in table and "figures/attention.png" not in table
+    # ---- the picture is named where there is one
+    folder = tmp_path / "a"
+    (folder / "figures").mkdir()
+    (folder / "figures" / "attention.png").touch()
+    result = json.loads((folder / "result.json").read_text())
+    summary.show(result | {"workdir": str(folder)})
+    assert "figures/attention.png" in capsys.readouterr().out

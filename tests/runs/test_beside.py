@@ -69,6 +69,17 @@ def test_what_is_finished_is_not_trained_again(new_tiny, tmp_path, monkeypatch):
     assert len(tuned) == 3  # the probe, the run that was stopped, and it again
 
 
+def test_a_run_of_which_nothing_is_left_ends_without_a_picture(tiny, tmp_path, capsys):
+    tiny.beside, tiny.optim.lr, tiny.epochs = "linear", 1e30, 1
+    tiny.seeds = (1, 2)
+    result = vpt_jax.tune(tiny, tmp_path)
+    assert result["status"].startswith("failed") and result["test_top1"] is None
+    assert result["beside"]["linear"]["status"] == "ok"
+    assert (tmp_path / "result.json").exists()
+    assert not (tmp_path / "figures" / "attention.png").exists()
+    assert "no picture of where they look" in capsys.readouterr().err
+
+
 def test_settings_of_one_method_are_not_those_of_another(tiny):
     tiny.optim.momentum, tiny.export_backbone = 0.8, None
     tiny.beside = "bias; lora-4 epochs=9 optim.weight_decay=0"

@@ -31,7 +31,8 @@ def show(result: dict) -> None:
         show_beside(result)
         files.append("figures/attention.png")
     for file in files:
-        print(workdir / file)
+        if (workdir / file).exists():
+            print(workdir / file)
 
 
 def show_beside(result: dict) -> None:

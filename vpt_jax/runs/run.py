@@ -11,6 +11,7 @@ import numpy as np
 from vpt_jax import export, parallel
 from vpt_jax.checkpoints import Pretrained
 from vpt_jax.data.source import Source
+from vpt_jax.errors import UserError
 from vpt_jax.experiment import Experiment
 from vpt_jax.progress import Bar, say
 from vpt_jax.runs import result, search
@@ -164,13 +165,16 @@ def _draw(experiment: Experiment, lines: list[dict], path: pathlib.Path) -> None
 
 def _draw_looks(experiment: Experiment, path: pathlib.Path) -> None:
     """Where the networks look, where there are others beside this one."""
-    if not experiment.beside:
+    # Process 0 alone cannot run them on the devices of all.
+    if not experiment.beside or jax.process_count() > 1:
         return
     from vpt_jax.reports import looks  # see `_draw`
 
     folders = [*(path / "beside" / name for name in experiment.beside), path]
-    picture = path / "figures" / "attention.png"
-    parallel.first(lambda: looks.draw(folders, picture))
+    try:
+        looks.draw(folders, path / "figures" / "attention.png")
+    except UserError as error:  # one of them diverged: that is a result too
+        say(f"no picture of where they look: {error}")
 
 
 def _warn_of_collapse(experiment: Experiment, setup: Setup, lines: list[dict]) -> None:
