@@ -14,7 +14,7 @@ from jax.sharding import AxisType
 from training import tiny
 
 from vpt_jax import parallel
-from vpt_jax.backbones import gpu_attention, layers
+from vpt_jax.backbones import gpu_attention, kernels, layers
 from vpt_jax.planning import compiled
 
 RNG = np.random.default_rng(0)
@@ -23,7 +23,9 @@ FORWARD, BACKWARD = "@__cudnn$fmhaSoftmax(", "@__cudnn$fmhaSoftmaxBackward("
 
 @pytest.fixture
 def plugin(monkeypatch):
-    """JAX's plugin for CUDA, as far as tracing and lowering need it."""
+    """JAX's plugin for CUDA, as far as tracing and lowering need it; the mesh is one of
+    CPUs, so that lowering alone chooses the form."""
+    monkeypatch.setattr(kernels, "by_platform", jax.lax.platform_dependent)
     known = types.SimpleNamespace(cudnn_get_version=lambda: 91000)
     monkeypatch.setattr(fused_attention_stablehlo, "cuda_versions", known)
     gpu_attention._installed.cache_clear()

@@ -15,6 +15,23 @@ def independent(axes: int) -> pltpu.CompilerParams:
     return pltpu.CompilerParams(dimension_semantics=("parallel",) * axes)
 
 
+def by_platform(*operands, default: Callable, **forms: Callable):
+    """What the form for the platform gives that a program is lowered for.
+
+    Each form is traced, and the lowering chooses; on a mesh of TPUs or CPUs, as
+    `parallel.traced_on` names it, its own alone.
+
+    Args:
+        operands: What each form takes.
+        default: The form for platforms that `forms` does not name.
+        forms: As in `jax.lax.platform_dependent`.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    if device is None or device.platform not in ("cpu", "tpu"):
+        return jax.lax.platform_dependent(*operands, default=default, **forms)
+    return forms.get(device.platform, default)(*operands)
+
+
 def divides(images: int) -> bool:
     """Whether every device gets as many of the images."""
     mesh = jax.sharding.get_abstract_mesh()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from vpt_jax.backbones import gpu_attention, tpu_attention, tpu_norm
+from vpt_jax.backbones import gpu_attention, kernels, tpu_attention, tpu_norm
 from vpt_jax.types import Key, fold, widened
 
 
@@ -54,7 +54,7 @@ def _normalise_forward(x, scale, bias, epsilon, dtype):
         # Of the plain form, what nobody uses is not computed.
         return tpu_norm.forward(x, scale, bias, epsilon), plain(x, scale, bias)[1]
 
-    return jax.lax.platform_dependent(x, scale, bias, tpu=kernel, default=plain)
+    return kernels.by_platform(x, scale, bias, tpu=kernel, default=plain)
 
 
 def _normalise_backward(epsilon, dtype, saved, dy):
@@ -67,7 +67,7 @@ def _normalise_backward(epsilon, dtype, saved, dy):
         return dx, *_norm_backward(saved, dy)[1:]
 
     forms = {"tpu": kernel, "default": _norm_backward}
-    return jax.lax.platform_dependent(saved, dy, **forms)
+    return kernels.by_platform(saved, dy, **forms)
 
 
 _normalise.defvjp(_normalise_forward, _normalise_backward)
@@ -210,7 +210,7 @@ def attend(
     if not gpu_attention.fits(query, key):
         return _attend(query, key, value)
     forms = {"cuda": gpu_attention.attend, "default": _attend}
-    return jax.lax.platform_dependent(query, key, value, **forms)
+    return kernels.by_platform(query, key, value, **forms)
 
 
 @jax.custom_vjp
@@ -235,10 +235,10 @@ _attend.defvjp(_attend_forward, _attend_backward)
 
 
 def _by_platform(kernel, plain, query, key):
-    """The form that suits the platform which a program is lowered for."""
+    """The kernel for a TPU, where it can."""
     if not tpu_attention.fits(query, key):
         return plain
-    return functools.partial(jax.lax.platform_dependent, tpu=kernel, default=plain)
+    return functools.partial(kernels.by_platform, tpu=kernel, default=plain)
 
 
 def _weigh(query, key, value):

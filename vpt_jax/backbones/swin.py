@@ -18,7 +18,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Shaped
 
-from vpt_jax.backbones import tpu_attention
+from vpt_jax.backbones import kernels, tpu_attention
 from vpt_jax.backbones.layers import DropPath, LayerNorm, Mlp
 from vpt_jax.types import Key, fold, widened
 
@@ -96,7 +96,7 @@ class WindowAttention(nnx.Module):
         fits = tpu_attention.fits(_merged(q), _merged(k))
         on_tpu = _attend_by_kernel if fits else _attend
         inputs = q, k, v, self._bias(x.shape[2], mask)
-        y = jax.lax.platform_dependent(*inputs, tpu=on_tpu, default=_attend)
+        y = kernels.by_platform(*inputs, tpu=on_tpu, default=_attend)
         return self.out(y.reshape(x.shape))
 
     def _bias(self, num_tokens: int, mask) -> Float[Array, "1 W H N N"]:

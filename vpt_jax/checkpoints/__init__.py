@@ -85,7 +85,7 @@ def load(
         UserError: Nothing there, unreadable, or not this architecture.
     """
     config = backbones.get_config(name, image_size)
-    graphdef, shapes, exact = _plain(config, dtype, trained)
+    graphdef, shapes, exact = _plain(config, dtype, frozen_dtype, trained)
     if source == "random":
         model = backbones.FAMILIES[type(config)](config, dtype=dtype, rngs=nnx.Rngs(0))
         params = nnx.as_pure(nnx.state(model))
@@ -108,7 +108,7 @@ def load(
 def abstract(name: str, image_size: int, *, dtype, frozen_dtype, trained) -> Pretrained:
     """What `load` gives, with shapes in place of the weights: no file is opened."""
     config = backbones.get_config(name, image_size)
-    graphdef, shapes, exact = _plain(config, dtype, trained)
+    graphdef, shapes, exact = _plain(config, dtype, frozen_dtype, trained)
     stored = {
         path: jax.ShapeDtypeStruct(x.shape, x.dtype if path in exact else frozen_dtype)
         for path, x in flatten(shapes).items()
@@ -116,10 +116,15 @@ def abstract(name: str, image_size: int, *, dtype, frozen_dtype, trained) -> Pre
     return Pretrained(config, graphdef, unflatten(shapes, stored), "shapes", "shapes")
 
 
-def _plain(config, dtype, trained) -> tuple[nnx.GraphDef, Tree, Collection[Path]]:
-    """A backbone's structure, its shapes, and the paths of what will be trained."""
+def _plain(
+    config, dtype, frozen_dtype, trained
+) -> tuple[nnx.GraphDef, Tree, Collection[Path]]:
+    """A backbone's structure, its shapes, and the paths of what is stored in float32
+    where the rest is not."""
     graphdef, state = nnx.split(backbones.abstract(config, dtype))
     shapes = nnx.as_pure(state)
+    if jnp.dtype(frozen_dtype) == jnp.float32:
+        return graphdef, shapes, ()
     return graphdef, shapes, trained(graphdef, shapes)
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from vpt_jax.backbones import kernels
 from vpt_jax.errors import UserError
 from vpt_jax.model import Context, Edit, Model
 from vpt_jax.types import Backbone, Path, Tree
@@ -266,7 +267,7 @@ class Prompts(Edit):
 
         if name == "insert":
             return join(tokens, prompt)
-        return jax.lax.platform_dependent(tokens, prompt, tpu=write, default=join)
+        return kernels.by_platform(tokens, prompt, tpu=write, default=join)
 
     def reads(self, pool: str, depth: int) -> slice:
         """The tokens behind the last block that `pool` names."""

@@ -63,7 +63,7 @@ def loss(
     outputs: Float[Array, "B C"],
     targets: Int[Array, " B"],
     mask: Float[Array, " B"],
-    weights: Float[np.ndarray, " C"] | None = None,
+    weights: Float[Array | np.ndarray, " C"] | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """(cross-entropy summed over the rows that count, their number).
 

@@ -134,7 +134,7 @@ class UnitRun:
         own = unit.experiment.with_epochs(rounds[0][0])
         whole = own.make_setup(images.train.labels, pretrained)
         place = inputs.decide(whole, own.limits, images.train)
-        setup = self._setup(own, images, pretrained, setups, place)
+        setup = setups[own.epochs] = inputs.placed(whole, place)
         if at_once is not None:
             fitting = at_once * devices
         else:

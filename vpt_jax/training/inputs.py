@@ -234,10 +234,11 @@ def cache_bytes(setup: Setup) -> int:
 def cached_shape(setup: Setup, count: int) -> jax.ShapeDtypeStruct:
     """Of the activations of so many images."""
     network, size = setup.network, setup.network.image_size
-    raw = jax.ShapeDtypeStruct((count, size, size, 3), jnp.uint8)
+    raw = jax.ShapeDtypeStruct((BATCH, size, size, 3), jnp.uint8)  # traced once
     mesh = parallel.make_mesh(1, jax.device_count())
     prefix = programs.make_prefix(network, setup.cut, mesh)
-    return jax.eval_shape(prefix, network.parts[2], raw)
+    batch = jax.eval_shape(prefix, network.parts[2], raw)
+    return jax.ShapeDtypeStruct((count, *batch.shape[1:]), batch.dtype)
 
 
 def feed(

@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
@@ -132,7 +134,7 @@ def train(
             of_val = None
             if val is not None and done == _next_val(setup, done - 1, val, val_every):
                 of_trials = predict(network, outputs, state[:2], frozen, val)
-                of_val = [_judged(setup, x, val.labels) for x in of_trials]
+                of_val = _judged(setup, of_trials, val.labels)
             for epoch in range(finished_before, done // spe):
                 last = epoch == done // spe - 1
                 _report(setup, epoch, curves, of_val if last else None, on_epoch)
@@ -208,13 +210,25 @@ def _next_val(setup: Setup, done: int, val, val_every: int) -> int:
     return min((done // every + 1) * every, setup.num_steps)
 
 
-def _judged(setup: Setup, outputs, targets) -> tuple[float, float | None]:
-    """(primary score, mean loss) of a trial on the validation images."""
-    objective, every = setup.network.objective, jnp.ones(len(targets))
-    judged = jnp.asarray(outputs), jnp.asarray(targets), every
-    total, size = objective.loss(*judged, setup.class_weights)
-    score = objective.score(outputs, targets)[objective.METRIC]
-    return score, _finite(float(total / size))
+def _judged(setup: Setup, outputs, targets) -> list[tuple[float, float | None]]:
+    """(primary score, mean loss) of each trial on the validation images."""
+    objective = setup.network.objective
+    losses = np.asarray(_losses(objective, outputs, targets, setup.class_weights))
+    scores = (objective.score(one, targets)[objective.METRIC] for one in outputs)
+    return [*zip(scores, map(_finite, losses.tolist()), strict=True)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _losses(objective, outputs, targets, class_weights):
+    """(T,) mean losses of outputs (T, n, ...)."""
+
+    def one(outputs):
+        total, size = objective.loss(
+            outputs, targets, jnp.ones(len(targets)), class_weights
+        )
+        return total / size
+
+    return jax.vmap(one)(outputs)
 
 
 def _finite(x: float) -> float | None:
