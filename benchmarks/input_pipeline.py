@@ -20,6 +20,7 @@ import psutil
 from PIL import Image
 
 from vpt_jax import config as configs
+from vpt_jax import resolution
 from vpt_jax.data.source import Files
 from vpt_jax.training.inputs import Stream
 
@@ -66,7 +67,7 @@ def stream(files: list[str], count: int, epochs: int) -> Stream:
     config = configs.base("digits", "linear", "vit_nano")
     config.data.preset, config.image_size = "vpt_fgvc", SIZE
     config.batch_size, config.epochs = BATCH, epochs
-    setup = configs.resolve(config).make_setup(labels)
+    setup = resolution.resolve(config).make_setup(labels)
     source = Files(paths, labels, tuple(map(str, range(count))))
     return Stream(source, setup, 0, slice(0, BATCH), lambda batch: batch)
 

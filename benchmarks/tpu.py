@@ -16,8 +16,7 @@ import jax
 import numpy as np
 
 from benchmarks import train_step
-from vpt_jax import config as configs
-from vpt_jax import parallel
+from vpt_jax import parallel, resolution
 from vpt_jax.planning import chips, compiled, hlo, topology
 from vpt_jax.training import inputs
 
@@ -53,7 +52,7 @@ def main() -> None:
 def compile_step(args) -> jax.stages.Compiled:
     """The chunk of training steps, for the devices `args.on`."""
     config = train_step.configuration(args)
-    experiment = configs.resolve(config, "tpu")
+    experiment = resolution.resolve(config, "tpu")
     labels = np.zeros(args.batch, np.int32)
     setup = experiment.make_setup(labels, experiment.network.abstract_backbone())
     devices = topology.devices(args.on)

@@ -29,7 +29,7 @@ import psutil
 from flax import nnx
 
 from vpt_jax import config as configs
-from vpt_jax import parallel
+from vpt_jax import parallel, resolution
 from vpt_jax.backbones import gpu_attention, layers
 from vpt_jax.planning.flops import products
 from vpt_jax.training import optim, programs
@@ -103,7 +103,7 @@ def prepare(args) -> tuple:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if args.no_cudnn:
         gpu_attention.fits = lambda query, key: False
-    experiment = configs.resolve(configuration(args))
+    experiment = resolution.resolve(configuration(args))
     setup = experiment.make_setup(np.zeros(args.batch, np.int32))
     mesh = parallel.make_mesh(args.trials, args.batch)
     ones = jnp.ones(args.trials)

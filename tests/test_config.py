@@ -4,9 +4,10 @@ import pathlib
 
 import pytest
 
-from vpt_jax.config import arguments, base, resolve, restore
+from vpt_jax.config import arguments, base, restore
 from vpt_jax.errors import UserError
 from vpt_jax.methods.prompt import PromptConfig
+from vpt_jax.resolution import resolve
 
 
 def resolved(method="vpt_deep", **changes):

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from vpt_jax import parallel, tuned
-from vpt_jax.config import base, resolve
+from vpt_jax.config import base
 from vpt_jax.data.examples import Examples
 from vpt_jax.errors import UserError
+from vpt_jax.resolution import resolve
 from vpt_jax.sweeps import plan
 from vpt_jax.training import inputs, loop
 from vpt_jax.training.optim import Hyper

@@ -7,7 +7,7 @@ import pytest
 from training import tiny
 
 from vpt_jax import parallel
-from vpt_jax.config import resolve
+from vpt_jax.resolution import resolve
 from vpt_jax.training import programs
 from vpt_jax.training.optim import Hyper
 from vpt_jax.types import flatten

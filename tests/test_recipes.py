@@ -12,7 +12,8 @@ from typing import NamedTuple
 import pytest
 
 from vpt_jax import methods
-from vpt_jax.config import base, resolve
+from vpt_jax.config import base
+from vpt_jax.resolution import resolve
 from vpt_jax.sweeps import grids, plan
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"

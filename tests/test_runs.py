@@ -18,9 +18,9 @@ from safetensors.numpy import load_file
 
 import vpt_jax
 from vpt_jax import data, parallel, runs
-from vpt_jax.config import resolve
 from vpt_jax.errors import UserError
 from vpt_jax.progress import Bar
+from vpt_jax.resolution import resolve
 from vpt_jax.runs.run import default_path
 from vpt_jax.training import inputs, loop
 from vpt_jax.training.optim import Hyper

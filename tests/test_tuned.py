@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 
 from vpt_jax import tuned
-from vpt_jax.config import base, resolve
+from vpt_jax.config import base
 from vpt_jax.errors import UserError
+from vpt_jax.resolution import resolve
 
 ROW = tuned.Row(
     *("digits", "vpt-deep", "vit_nano", 32, "sgd", 0.5, 0.01),

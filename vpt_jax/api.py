@@ -2,7 +2,7 @@
 
 import os
 
-from vpt_jax import config as configs
+from vpt_jax import resolution
 from vpt_jax.checkpoints import Pretrained
 from vpt_jax.runs import folder
 from vpt_jax.runs.run import default_path, run
@@ -32,5 +32,5 @@ def tune(
         UserError: The configuration, data, checkpoint or workdir cannot be used.
     """
     path = None if workdir is None else folder.local(workdir)
-    experiment = configs.resolve(config)
+    experiment = resolution.resolve(config)
     return run(experiment, path or default_path(experiment), pretrained)

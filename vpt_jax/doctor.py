@@ -7,8 +7,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from vpt_jax import backbones, checkpoints, data, prepare
-from vpt_jax import config as configs
+from vpt_jax import backbones, checkpoints, data, prepare, resolution
 from vpt_jax.checkpoints import fetch, files, zoo
 from vpt_jax.data.source import fingerprint
 from vpt_jax.data.splits import Splits
@@ -41,7 +40,7 @@ def check(config: Config) -> list[Check]:
     ]
     names = data.task_names(config.task)
     try:
-        experiment = configs.resolve(_with_task(config, names[0]))
+        experiment = resolution.resolve(_with_task(config, names[0]))
     except UserError as error:
         return [*checks, Check("config", False, str(error))]
     network = experiment.network

@@ -1,4 +1,4 @@
-"""A run, resolved: the one typed object that `config.resolve` makes of a configuration.
+"""A run, resolved: what `resolution.resolve` makes of a configuration, typed and whole.
 
 Every name in it has been looked up: tasks, methods, presets and shapes are the things
 themselves. A room takes the part that it needs, and none of them sees a ConfigDict.

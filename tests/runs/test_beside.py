@@ -5,9 +5,9 @@ import json
 import pytest
 
 import vpt_jax
-from vpt_jax.config import resolve
 from vpt_jax.errors import UserError
 from vpt_jax.methods import METHODS
+from vpt_jax.resolution import resolve
 from vpt_jax.training import loop
 
 

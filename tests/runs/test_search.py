@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import vpt_jax
-from vpt_jax.config import resolve
 from vpt_jax.errors import UserError
 from vpt_jax.objectives import classification
 from vpt_jax.progress import SweepTable
+from vpt_jax.resolution import resolve
 from vpt_jax.runs import search
 from vpt_jax.sweeps import grids
 from vpt_jax.training import inputs, loop

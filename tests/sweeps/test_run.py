@@ -12,9 +12,9 @@ from processes import holding
 
 import vpt_jax
 from vpt_jax import checkpoints, data
-from vpt_jax.config import resolve
 from vpt_jax.data import tasks
 from vpt_jax.errors import UserError
+from vpt_jax.resolution import resolve
 from vpt_jax.sweeps import memory, run
 from vpt_jax.training import inputs, loop
 

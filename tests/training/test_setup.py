@@ -5,7 +5,7 @@ from training import tiny
 from training.test_stream import ignore, photos
 
 from vpt_jax import parallel
-from vpt_jax.config import resolve
+from vpt_jax.resolution import resolve
 from vpt_jax.training import inputs, loop
 from vpt_jax.training.state import Checkpoints
 

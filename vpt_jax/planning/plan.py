@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vpt_jax import config as configs
-from vpt_jax import parallel
+from vpt_jax import parallel, resolution
 from vpt_jax.data.splits import HELD_OUT, TRAINED_ON
 from vpt_jax.errors import UserError
 from vpt_jax.experiment import Experiment
@@ -131,7 +131,7 @@ def plan(config: Config, target: Target, sweep: bool) -> dict:
 
 def _stages(config: Config, target: Target, sweep: bool) -> list[Stage]:
     if not sweep:
-        experiment = configs.resolve(config, target.platform)
+        experiment = resolution.resolve(config, target.platform)
         found = []
         for name, other in experiment.beside.items():
             found += _single(f"beside: {name}", other, target)
@@ -319,7 +319,7 @@ def _propose(config: Config, target: Target, sweep: bool) -> dict:
 
 
 def _ways(config: Config, target: Target) -> Iterator[dict]:
-    experiment = configs.resolve(config, target.platform)
+    experiment = resolution.resolve(config, target.platform)
     remat = {"backbone.remat": True}
     shard = {"backbone.shard": True, "backbone.scan": True}
     several = len(target.devices) > 1

@@ -29,7 +29,7 @@ def run(
     """Train every seed, score the test images once, export what was tuned.
 
     Args:
-        experiment: From `config.resolve`.
+        experiment: From `resolution.resolve`.
         path: Where all is written.
         pretrained: The experiment's backbone, if it is in memory already.
 

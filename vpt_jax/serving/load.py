@@ -6,8 +6,7 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
-from vpt_jax import config as configs
-from vpt_jax import export
+from vpt_jax import export, resolution
 from vpt_jax import precision as precisions
 from vpt_jax.checkpoints import trusted
 from vpt_jax.errors import UserError
@@ -63,7 +62,7 @@ def open_export(
     if checkpoint is None:
         backbone = manifest["config"]["backbone"]
         trusted(backbone["name"], backbone["checkpoint"])
-    choice = configs.restore_network(
+    choice = resolution.restore_network(
         manifest["config"],
         len(manifest["classes"]),
         OBJECTIVES[manifest["objective"]],

@@ -15,7 +15,7 @@ import json
 import math
 
 from vpt_jax import config as configs
-from vpt_jax import data
+from vpt_jax import data, resolution
 from vpt_jax.errors import UserError
 from vpt_jax.experiment import Experiment
 from vpt_jax.runs.train import Trial
@@ -102,9 +102,9 @@ def jobs(config: Config) -> list[Job]:
 def units(config: Config, platform: str | None = None) -> list[Unit]:
     """The grid of a job, apart by what needs a compiled program of its own.
 
-    `platform` is that of the devices it is for, as in `config.resolve`.
+    `platform` is that of the devices it is for, as in `resolution.resolve`.
     """
-    sweep, plain = config.sweep, configs.resolve(config, platform, protocol=True)
+    sweep, plain = config.sweep, resolution.resolve(config, platform, protocol=True)
     if plain.search is not None:
         raise UserError(
             f"optim.lr={configs.AUTO} is for a single run; a sweep tries a grid of its "
@@ -209,7 +209,7 @@ def final(unit: Unit, chosen: Selection, seeds: tuple[int, ...]) -> Experiment:
     config.optim.weight_decay = chosen.weight_decay
     config.seeds, config.sweep = seeds, configs.base(config.task).sweep
     config.data.split = final_split(unit.experiment)
-    return configs.resolve(config)
+    return resolution.resolve(config)
 
 
 def final_split(experiment: Experiment) -> str:
@@ -228,7 +228,7 @@ def _at(
         config, {f"method.{key}": value for key, value in changes.items()}
     )
     own.optim.lr, own.optim.base_lr, own.optim.weight_decay = None, base_lr, decay
-    return configs.resolve(own, platform, protocol=True)
+    return resolution.resolve(own, platform, protocol=True)
 
 
 def _static(experiment: Experiment) -> str:
