@@ -4,7 +4,7 @@ python launch.py --config configs/quickstart.py
 python launch.py --config configs/vtab.py:cifar100,vpt_deep,vit_b16 --workdir runs/a
 python launch.py --mode sweep   --config configs/vtab.py:cifar100 --workdir runs/sweep
 python launch.py --mode report  --workdir runs
-python launch.py --config ... --processes 8 (several hosts: docs/scaling.md)
+python launch.py --config ... --processes 8 (several hosts: docs/launch.md)
 python launch.py --mode eval    --workdir runs/a
 python launch.py --mode predict --workdir runs/a --images photos/
 python launch.py --mode doctor  --config configs/vtab.py:cifar100
