@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 PROGRAM = """
 import pathlib, sys
-from vpt_jax.runs.folder import _lock
-with _lock(pathlib.Path(sys.argv[1]), wait=False):
+from vpt_jax.storage.locks import held
+with held(pathlib.Path(sys.argv[1]), wait=False):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -66,7 +66,16 @@ def test_a_config_takes_a_step(name, argument, checkpoint, new_tiny, tmp_path):
     place = inputs.decide(setup, run.limits, examples)
     losses = []
     outcome = loop.train(
-        *(setup, mesh, hyper, examples, None, 0, place, Checkpoints(tmp_path)),
+        *(
+            setup,
+            mesh,
+            hyper,
+            examples,
+            None,
+            0,
+            place,
+            Checkpoints(tmp_path, lambda: None),
+        ),
         lambda done: None,
         lambda epoch: losses.append(epoch.train_loss),
         lambda *progress: None,

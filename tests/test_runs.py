@@ -159,7 +159,7 @@ def train(config, folder, hyper=None):
         hyper = Hyper(jnp.array([0.1]), jnp.array([1e-3]), jnp.array([0], jnp.uint32))
     mesh = parallel.make_mesh(len(hyper.seed), setup.batch_size)
     ignore = lambda *_: None  # noqa: E731
-    checkpoints = Checkpoints(folder)
+    checkpoints = Checkpoints(folder, lambda: None)
     outcome = loop.train(
         *(setup, mesh, hyper, examples, None, 0, inputs.RESIDENT, checkpoints),
         *(ignore, ignore, ignore),

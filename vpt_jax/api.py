@@ -4,10 +4,10 @@ import os
 
 from vpt_jax import resolution
 from vpt_jax.checkpoints import Pretrained
-from vpt_jax.runs import folder
 from vpt_jax.runs.run import default_path, run
 from vpt_jax.serving.classifier import Classifier
 from vpt_jax.serving.load import load
+from vpt_jax.storage import paths
 from vpt_jax.types import Config
 
 __all__ = ["Classifier", "load", "tune"]
@@ -31,6 +31,6 @@ def tune(
     Raises:
         UserError: The configuration, data, checkpoint or workdir cannot be used.
     """
-    path = None if workdir is None else folder.local(workdir)
+    path = None if workdir is None else paths.workdir(workdir)
     experiment = resolution.resolve(config)
     return run(experiment, path or default_path(experiment), pretrained)

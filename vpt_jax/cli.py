@@ -14,6 +14,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from vpt_jax.errors import UserError
+from vpt_jax.storage.paths import Folder
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/, with its argument after a colon."
@@ -87,6 +88,8 @@ def run(argv: list[str]) -> int:
         # A start compiles many small programs: two seconds of nine.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("gcsfs").setLevel(logging.WARNING)  # how it reads ahead
+    logging.getLogger("google.auth").setLevel(logging.ERROR)  # where it looks first
     # That there is no TPU is no news; that there is a GPU without CUDA's jax is.
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
     try:
@@ -128,6 +131,7 @@ def sweep(_) -> int:
     """Try the grid, choose on the validation images, test the winner."""
     from vpt_jax import parallel
     from vpt_jax.reports import summary
+    from vpt_jax.storage.paths import located
     from vpt_jax.sweeps.run import default_path, sweep
 
     config = need(_CONFIG.value, "--config")
@@ -137,7 +141,7 @@ def sweep(_) -> int:
         for result in results:
             summary.show_sweep(result)
         if len(results) > 1:
-            _print_report(pathlib.Path(workdir))
+            _print_report(located(workdir))
     return 0 if all(result["status"] == "ok" for result in results) else 1
 
 
@@ -174,10 +178,11 @@ def evaluate(_) -> int:
 def predict(more: list[str]) -> int:
     """Classify image files."""
     from vpt_jax.serving.predict import predict_files
+    from vpt_jax.storage.paths import located
 
     workdir = _workdir()
     images = need(_IMAGES.value + more, "--images")
-    output = pathlib.Path(_OUTPUT.value or workdir / "predictions.csv")
+    output = located(_OUTPUT.value or workdir / "predictions.csv")
     model, _ = _tuned("backbone.checkpoint")
     done, broken = predict_files(model, images, output)
     print(f"{done} images classified: {output}")
@@ -202,7 +207,7 @@ def plan(_) -> int:
     jax.config.update("jax_platforms", "cpu")  # what is here is not asked
     from vpt_jax.planning import plan as planning
     from vpt_jax.planning import show, target
-    from vpt_jax.runs.files import write_json
+    from vpt_jax.storage.files import write_json
 
     config = need(_CONFIG.value, "--config")
     on = target.find(need(_ON.value, "--on, such as v5e:4x8"))
@@ -259,13 +264,13 @@ def fail(message: str) -> int:
     return 2
 
 
-def _workdir() -> pathlib.Path:
-    from vpt_jax.runs.folder import local
+def _workdir() -> Folder:
+    from vpt_jax.storage.paths import workdir
 
-    return local(need(_WORKDIR.value, "--workdir"))
+    return workdir(need(_WORKDIR.value, "--workdir"))
 
 
-def _print_report(workdir: pathlib.Path, page: pathlib.Path | None = None) -> None:
+def _print_report(workdir: Folder, page: Folder | None = None) -> None:
     from vpt_jax.reports import report
 
     for path in report.write(workdir, _FEATURES.value, page):

@@ -8,12 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from vpt_jax import backbones, checkpoints, data, prepare, resolution
-from vpt_jax.checkpoints import fetch, files, zoo
+from vpt_jax.checkpoints import files, zoo
 from vpt_jax.data.source import fingerprint
 from vpt_jax.data.splits import Splits
 from vpt_jax.errors import UserError
 from vpt_jax.experiment import BackboneChoice
 from vpt_jax.runs.folder import environment
+from vpt_jax.storage.cache import cache_dir
 from vpt_jax.types import Config
 
 
@@ -83,7 +84,7 @@ def _backbone(choice: BackboneChoice) -> Check:
         problem = files.lacking(source)
         if problem:
             return Check("backbone", False, f"{name}{about}: {source} {problem}")
-        finding = f"{name}{about} is read from {source}, kept in {fetch.cache_dir()}"
+        finding = f"{name}{about} is read from {source}, kept in {cache_dir()}"
         return Check("backbone", True, finding)
     try:
         size = backbones.get_config(name).image_size

@@ -8,7 +8,6 @@ backbone.*          where asked for, and for full fine-tuning: the backbone with
 """
 
 import functools
-import pathlib
 
 import jax
 import numpy as np
@@ -22,14 +21,16 @@ from vpt_jax.checkpoints import native, original_vit
 from vpt_jax.errors import UserError
 from vpt_jax.model import merged_backbone
 from vpt_jax.network import Network
-from vpt_jax.runs.files import read_json, write_json
+from vpt_jax.storage.cache import at_hand
+from vpt_jax.storage.files import read_json, size_of, whole, write_json
+from vpt_jax.storage.paths import Folder
 from vpt_jax.types import Tree, flatten, path_name, unflatten
 
 TENSORS, MANIFEST, BACKBONE = "tuned.safetensors", "manifest.json", "backbone"
 
 
 def write(
-    directory: pathlib.Path,
+    directory: Folder,
     network: Network,
     trainable: Tree,
     stats: Tree,
@@ -60,28 +61,28 @@ def write(
     }
 
     def done() -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        temporary = directory / (TENSORS + ".tmp")
-        save_file(tensors, temporary)
-        temporary.replace(directory / TENSORS)
+        with whole(directory / TENSORS) as temporary:
+            save_file(tensors, temporary)
         write_json(directory / MANIFEST, manifest)
         if with_backbone:
             _write_backbone(directory, network, trainable, stats)
 
     parallel.first(done)
-    return parallel.from_first(lambda: (directory / TENSORS).stat().st_size)
+    return parallel.from_first(lambda: size_of(directory / TENSORS))
 
 
 def _write_backbone(
-    directory: pathlib.Path, network: Network, trainable: Tree, stats: Tree
+    directory: Folder, network: Network, trainable: Tree, stats: Tree
 ) -> None:
     """Write the backbone alone, such that a linear head on it gives the same logits."""
     config = network.pretrained.config
     leaves = flatten(_merged(network, trainable, stats))
     if type(config) is ViTConfig:
-        original_vit.save(directory / f"{BACKBONE}.npz", leaves, config.heads)
+        with whole(directory / f"{BACKBONE}.npz") as temporary:
+            original_vit.save(temporary, leaves, config.heads)
     else:
-        native.save(directory / f"{BACKBONE}.safetensors", leaves)
+        with whole(directory / f"{BACKBONE}.safetensors") as temporary:
+            native.save(temporary, leaves)
 
 
 def check_backbone(network: Network) -> None:
@@ -106,7 +107,7 @@ def _merged(network: Network, trainable: Tree, stats: Tree) -> Tree:
     return nnx.as_pure(nnx.state(backbone))
 
 
-def read_manifest(directory: pathlib.Path) -> dict:
+def read_manifest(directory: Folder) -> dict:
     """The manifest of an export."""
     manifest = read_json(directory / MANIFEST)
     if manifest is None:
@@ -117,7 +118,7 @@ def read_manifest(directory: pathlib.Path) -> dict:
     return manifest
 
 
-def read_tensors(directory: pathlib.Path, network: Network) -> tuple[Tree, Tree]:
+def read_tensors(directory: Folder, network: Network) -> tuple[Tree, Tree]:
     """(trainable, stats), checked by name and shape.
 
     Raises:
@@ -125,7 +126,7 @@ def read_tensors(directory: pathlib.Path, network: Network) -> tuple[Tree, Tree]
     """
     path = directory / TENSORS
     try:
-        tensors = load_file(path)
+        tensors = load_file(at_hand(path))
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     _, trainable, _, stats = network.parts

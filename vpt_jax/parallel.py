@@ -63,6 +63,8 @@ def join(
             f"--process={process} must be from 0 to {processes - 1}, as "
             f"--processes={processes}"
         )
+    # Else JAX takes SIGTERM, which is the loop's; before it there is nothing to save.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             coordinator,

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TextColumn,
@@ -48,6 +49,32 @@ class Bar:
         """Steps done, loss and score of the running epoch, images/s."""
         text = f"loss {loss:.3f}  {self._metric} {score:.1f}  {rate:,.0f} images/s"
         self._bar.update(self._task, completed=done, description=text)
+
+
+class Transfer:
+    """A progress bar over bytes, on a terminal only."""
+
+    def __init__(self, what: str, size: int):
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task(what, total=size)
+
+    def __enter__(self) -> "Transfer":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.stop()
+
+    def add(self, size: int) -> None:
+        """So many bytes more are there."""
+        self._bar.advance(self._task, size)
 
 
 class SweepTable:

@@ -9,9 +9,9 @@ import threading
 
 import pytest
 
-from vpt_jax.checkpoints import fetch as fetch_module
-from vpt_jax.checkpoints.fetch import fetch, sha256_of
+from vpt_jax.checkpoints.fetch import _web_address, fetch, sha256_of
 from vpt_jax.errors import UserError
+from vpt_jax.storage.cache import cache_dir
 
 CONTENT = bytes(range(256)) * 20
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -155,7 +155,7 @@ def test_cache_that_cannot_be_made(server, cache):
 
 def test_cache_defaults_to_the_users_own(monkeypatch):
     monkeypatch.delenv("VPT_JAX_CACHE")
-    assert fetch_module.cache_dir().name == "vpt_jax"
+    assert cache_dir().name == "vpt_jax"
 
 
 class Stderr(io.StringIO):
@@ -176,7 +176,7 @@ def test_progress_bar_is_for_terminals(server, monkeypatch, terminal):
 
 
 def test_bucket_address_is_served_over_https():
-    address = fetch_module._web_address("gs://bucket/a+b/ViT-B_16.npz")
+    address = _web_address("gs://bucket/a+b/ViT-B_16.npz")
     assert address == "https://storage.googleapis.com/bucket/a%2Bb/ViT-B_16.npz"
 
 
@@ -198,7 +198,7 @@ def test_hub_address(server, monkeypatch, source, file):
 
 def test_hub_without_a_mirror(monkeypatch):
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
-    address = fetch_module._web_address("hf://timm/vit_tiny.augreg_in21k")
+    address = _web_address("hf://timm/vit_tiny.augreg_in21k")
     assert address == (
         "https://huggingface.co/timm/vit_tiny.augreg_in21k/resolve/main/"
         "model.safetensors"

@@ -126,5 +126,5 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     write_result(tmp_path / "a", "linear", "digits", 90.0)
     with pytest.raises(UserError, match="no report wrote"):
         report.write(tmp_path)
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot be used"):
         outputs.replace(tmp_path / "report", {"report.md": b""})

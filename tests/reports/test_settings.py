@@ -53,4 +53,4 @@ def test_what_cannot_be_added(tmp_path):
         settings.add(tmp_path, other)
     assert other.read_text() == "mine"
     with pytest.raises(UserError, match="cannot be written"):
-        settings.add(tmp_path, tmp_path / "none" / "tuned.csv")
+        settings.add(tmp_path, other / "tuned.csv")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 
 import jax
 import pytest
@@ -12,6 +13,7 @@ from vpt_jax import parallel
 from vpt_jax.errors import UserError
 from vpt_jax.runs import folder
 from vpt_jax.runs.folder import RunFolder
+from vpt_jax.storage import paths
 from vpt_jax.training import inputs
 
 
@@ -19,8 +21,8 @@ def make(path, content=None):
     return RunFolder(path, "config.json", content or {}, "run", folder.difference)
 
 
-@pytest.mark.parametrize("name", ["gs://bucket/run", "gs:/bucket/run", "s3://a"])
-def test_an_object_store_is_refused_before_anything_is_written(
+@pytest.mark.parametrize("name", ["gs:/bucket/run", "s3://bucket/run", "ftp://a/b"])
+def test_another_store_is_refused_before_anything_is_written(
     command, tiny_flags, tmp_path, monkeypatch, name
 ):
     flags = [arg.replace("configs/", f"{os.getcwd()}/configs/") for arg in tiny_flags]
@@ -34,8 +36,8 @@ def test_an_object_store_is_refused_before_anything_is_written(
 
 
 def test_a_windows_drive_or_a_plain_name_is_a_folder():
-    assert str(folder.local("runs/a:b")) == "runs/a:b"
-    assert str(folder.local("/data/x")) == "/data/x"
+    assert paths.workdir("runs/a:b") == pathlib.Path("runs/a:b")
+    assert paths.workdir("/data/x") == pathlib.Path("/data/x")
 
 
 def test_two_programs_do_not_train_in_one_folder(tiny, tmp_path):

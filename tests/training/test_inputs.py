@@ -27,7 +27,16 @@ def train(setup, limits, folder):
     ignore = lambda *_: None  # noqa: E731
     place = inputs.decide(setup, limits, examples())
     return loop.train(
-        *(setup, mesh, hyper, examples(), None, 0, place, Checkpoints(folder)),
+        *(
+            setup,
+            mesh,
+            hyper,
+            examples(),
+            None,
+            0,
+            place,
+            Checkpoints(folder, lambda: None),
+        ),
         *(ignore, ignore, ignore),
     ).state.trainable
 

@@ -22,7 +22,7 @@ def test_images_per_second_counts_images(tmp_path, monkeypatch):
     hyper = tiny.make_hyper([0.1, 0.1], [0.0, 0.0], [1, 2])
     outcome = loop.train(
         *(setup, parallel.make_mesh(2, 4), hyper, photos(), None, 0),
-        *(inputs.CACHED, Checkpoints(tmp_path), ignore, ignore),
+        *(inputs.CACHED, Checkpoints(tmp_path, lambda: None), ignore, ignore),
         lambda done, loss, score, rate: rates.append(rate),
     )
     images = outcome.images_per_second * outcome.train_seconds

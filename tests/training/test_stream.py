@@ -43,7 +43,7 @@ def ignore(*_):
 def train(setup, limits, folder, lr=(0.1,), seed=(3,), on_chunk=ignore):
     hyper = tiny.make_hyper(lr, [1e-3] * len(lr), seed)
     mesh = parallel.make_mesh(len(lr), setup.batch_size)
-    checkpoints = Checkpoints(folder)
+    checkpoints = Checkpoints(folder, lambda: None)
     place = inputs.decide(setup, limits, photos())
     try:
         return loop.train(

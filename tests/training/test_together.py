@@ -79,6 +79,7 @@ def test_what_the_user_says_is_passed_on(joined):
     assert options["cluster_detection_method"] == "deactivate"
     parallel.join(4, None, None)  # found out from the cluster
     assert joined[1][0] == (None, None, None)
+    assert not jax.config.jax_enable_preemption_service  # SIGTERM is the loop's
     parallel.join(None, None, None)
     assert len(joined) == 2
 

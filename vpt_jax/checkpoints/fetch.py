@@ -1,10 +1,11 @@
 """From the address of a file to a file on this machine.
 
 A local path is used where it lies. A public address (`https://`, `gs://` for a public
-Google Cloud bucket, `hf://` for a repository of the Hugging Face Hub) is downloaded
-once into the user's cache directory; the environment variable `VPT_JAX_CACHE` names
-another one, `HF_ENDPOINT` a mirror of the Hub. A download appears under
-its final name only when it is complete and, where the hash is known, verified.
+Google Cloud bucket, `hf://` for a repository of the Hugging Face Hub) is downloaded,
+and what lies in the user's own buckets (`gs://`, `s3://`) copied, once into the user's
+cache directory; the environment variable `VPT_JAX_CACHE` names another one,
+`HF_ENDPOINT` a mirror of the Hub. A download appears under its final name only when it
+is complete and, where the hash is known, verified.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ import pooch
 import requests
 
 from vpt_jax.errors import UserError
+from vpt_jax.storage import cache, paths
 
 BY_HAND = "download it by hand and pass config.backbone.checkpoint=PATH"
 HUB, HUB_FILE = "https://huggingface.co", "model.safetensors"
@@ -28,7 +30,8 @@ def fetch(source: str, sha256: str | None = None) -> pathlib.Path:
     """Returns a local path with the content of `source`, downloading it if needed.
 
     Args:
-        source: a local path, `https://...`, `gs://bucket/object` (public buckets) or
+        source: a local path, `https://...`, `gs://bucket/object` (with `.[gcs]` also
+            of buckets that are not public), `s3://bucket/object` or
             `hf://owner/name[@revision][/file]` (public repositories; the file is
             model.safetensors unless named). `http://` is accepted for this machine's
             own addresses only.
@@ -41,7 +44,14 @@ def fetch(source: str, sha256: str | None = None) -> pathlib.Path:
     """
     if is_local(source):
         return _local(source, sha256)
-    return _download(source, _web_address(source), sha256)
+    kind = paths.scheme(source)
+    if kind == "s3":
+        return cache.at_hand(source)
+    address = _web_address(source)
+    # A file of the zoo is public; another may be the user's own.
+    if kind == "gs" and not sha256 and paths.can_read(kind):
+        return cache.at_hand(source)
+    return _download(source, address, sha256)
 
 
 def is_local(source: str) -> bool:
@@ -53,12 +63,6 @@ def sha256_of(path: str | os.PathLike) -> str:
     """SHA-256 of a file in hexadecimal, read in pieces."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def cache_dir() -> pathlib.Path:
-    """Where downloads are kept."""
-    chosen = os.environ.get("VPT_JAX_CACHE")
-    return pathlib.Path(chosen or pooch.os_cache("vpt_jax")).expanduser()
 
 
 def _local(source: str, sha256: str | None) -> pathlib.Path:
@@ -99,7 +103,7 @@ def _web_address(source: str) -> str:
     if parts.scheme != "gs":
         raise UserError(
             f"{source!r}: unknown scheme {parts.scheme!r}; allowed are a local path,"
-            f" https://, gs:// and hf://, or {BY_HAND}"
+            f" https://, gs://, s3:// and hf://, or {BY_HAND}"
         )
     bucket, _, name = source.partition("://")[2].partition("/")
     if not bucket or not name:
@@ -121,7 +125,7 @@ def _hub_address(source: str) -> str:
 
 
 def _download(source: str, url: str, sha256: str | None) -> pathlib.Path:
-    target = cache_dir() / _cache_name(url)
+    target = cache.cache_dir() / _cache_name(url)
     is_new = not target.exists()
     pooch.get_logger().setLevel("WARNING")  # its hint addresses callers of pooch
     if is_new:

@@ -24,6 +24,8 @@ from vpt_jax.data.source import Files, Source
 from vpt_jax.data.tasks import Task
 from vpt_jax.data.tfds_task import hold_out
 from vpt_jax.errors import UserError
+from vpt_jax.storage.cache import at_hand
+from vpt_jax.storage.paths import located
 
 PARTS = ("train", "val", "test")
 _JSON = "train.json, val.json and test.json of the authors' release"
@@ -101,9 +103,9 @@ def make_task(name: str, row: FgvcTask) -> Task:
 
 def find_json(name: str, data_dir: str | None) -> pathlib.Path | None:
     """The folder with the authors' JSON files, if there is one."""
-    root = pathlib.Path(reading.directory(data_dir))
-    found = [p for p in (root / name, root) if (p / "train.json").is_file()]
-    return found[0] if found else None
+    root = located(reading.directory(data_dir))
+    found = [p for p in (root / name, root) if (p / "train.json").exists()]
+    return at_hand(found[0]) if found else None
 
 
 def _part(name: str, row: FgvcTask, part: str, data_dir: str | None) -> Source:

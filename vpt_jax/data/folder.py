@@ -19,6 +19,7 @@ import dataclasses
 import functools
 import hashlib
 import math
+import os
 import pathlib
 
 import numpy as np
@@ -33,6 +34,7 @@ from vpt_jax.data.source import Files
 from vpt_jax.data.tasks import Task
 from vpt_jax.errors import UserError
 from vpt_jax.progress import say
+from vpt_jax.storage.cache import at_hand
 
 PREFIX = "folder:"
 PARTS = ("train", "val", "test")
@@ -42,7 +44,7 @@ BOTH_LIST = "train800val200.txt"
 
 def make_task(path: str) -> Task:
     """The task of a folder; looks at the names of splits and classes only."""
-    root = pathlib.Path(path).expanduser()
+    root = at_hand(os.path.expanduser(path))
     if not root.is_dir():
         raise UserError(f"{root} is not a folder of images")
     if any((root / name).exists() for name in LISTS.values()):

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from jaxtyping import Int, Int32
 from vpt_jax.data.examples import Image, Indices, Source
 from vpt_jax.data.images import decode_image
 from vpt_jax.errors import UserError
+from vpt_jax.storage.cache import at_hand
+from vpt_jax.storage.paths import located
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +54,7 @@ def directory(data_dir: str | None) -> str:
     from tensorflow_datasets.core import constants
 
     # A shell leaves the ~ of --config.data.dir=~/data as it is.
-    return os.path.expanduser(data_dir or constants.DATA_DIR)
+    return os.fspath(located(os.path.expanduser(data_dir or constants.DATA_DIR)))
 
 
 def find(tfds_set: TfdsSet, data_dir: str | None) -> tuple[str, Any]:
@@ -111,9 +114,13 @@ def open_builder(task: str, tfds_set: TfdsSet, data_dir: str | None) -> Any:
     Raises:
       UserError: nothing is prepared there, or in a format that cannot be read.
     """
+    import tensorflow_datasets as tfds
+
     state, builder = find(tfds_set, data_dir)
     if state == READY:
-        return builder
+        local = at_hand(builder.data_path)  # shards are read by index, as files
+        same = local == pathlib.Path(builder.data_path)
+        return builder if same else tfds.builder_from_directory(local)
     if state == CONVERT:
         raise UserError(
             f"task {task}: {builder.data_path} holds {builder.info.file_format.value} "

@@ -1,13 +1,13 @@
 """The results below a folder, each with the name that the paper's tables use."""
 
 import dataclasses
-import pathlib
 
 from vpt_jax import data, methods
 from vpt_jax.errors import UserError
 from vpt_jax.reports.outputs import is_report
 from vpt_jax.reports.result import Result, place
-from vpt_jax.runs.files import read_json
+from vpt_jax.storage.files import read_json
+from vpt_jax.storage.paths import Folder, every
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Run(Result):
         group: Of the task.
     """
 
-    path: pathlib.Path
+    path: Folder
     method: str
     variant: str
     group: str
@@ -126,7 +126,7 @@ def comparisons(runs: list[Run]) -> list[Comparison]:
     return [Comparison(tuple(alike)) for alike in found.values()]
 
 
-def collect(root: pathlib.Path) -> tuple[list[Run], list[str]]:
+def collect(root: Folder) -> tuple[list[Run], list[str]]:
     """(one run of each task, metric, method, variant, backbone; what was left out).
 
     Where there are several, a sweep counts before single runs, more finished seeds
@@ -136,7 +136,7 @@ def collect(root: pathlib.Path) -> tuple[list[Run], list[str]]:
         UserError: There is none.
     """
     found = []
-    for path in sorted(root.rglob("result.json")):
+    for path in (p for p in every(root) if p.name == "result.json"):
         if path.parent.name == "final" and (path.parents[1] / "plan.json").exists():
             continue  # the runs behind a sweep's own result
         if any(p.name == "report" and is_report(p) for p in path.parents):
@@ -163,7 +163,7 @@ def method_label(name: str, options: dict, backbone: str = "") -> str:
     return methods.label(name, options, backbone)
 
 
-def _read(path: pathlib.Path) -> Run:
+def _read(path: Folder) -> Run:
     content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} is not the result of a run: no keys and values")

@@ -2,7 +2,6 @@
 
 import json
 import math
-import pathlib
 
 import numpy as np
 from matplotlib import colormaps
@@ -13,16 +12,16 @@ from matplotlib.patches import Rectangle
 
 from vpt_jax.reports import result, style
 from vpt_jax.reports.collect import Run
-from vpt_jax.reports.outputs import write_bytes
 from vpt_jax.reports.style import Canvas, Figure
-from vpt_jax.runs.files import read_lines
+from vpt_jax.storage.files import read_lines, write_bytes
+from vpt_jax.storage.paths import Folder
 
 _ON_WHITE = ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256)))
 
 # ---- a run
 
 
-def learning_curve(lines: list[dict], title: str, path: pathlib.Path) -> None:
+def learning_curve(lines: list[dict], title: str, path: Folder) -> None:
     """Training loss, and the scores of training and validation, over epochs.
 
     Args:
@@ -100,7 +99,7 @@ def of_sweep(run: Run) -> list[Figure]:
     return figures
 
 
-def sweep_records(workdir: pathlib.Path) -> list[dict]:
+def sweep_records(workdir: Folder) -> list[dict]:
     """The records of every trial of a sweep."""
     lines = []
     for path in sorted(workdir.glob("units/*/*/trials.jsonl")):
@@ -108,7 +107,7 @@ def sweep_records(workdir: pathlib.Path) -> list[dict]:
     return lines
 
 
-def sweep_lines(workdir: pathlib.Path) -> list[list[dict]]:
+def sweep_lines(workdir: Folder) -> list[list[dict]]:
     """The lines of metrics.jsonl of every trial of a sweep, trial by trial."""
     trials = []
     for path in sorted(workdir.glob("units/*/*/metrics.jsonl")):

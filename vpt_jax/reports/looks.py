@@ -1,7 +1,5 @@
 """A picture of test images: what each network calls them, and where its CLS looks."""
 
-import pathlib
-
 import numpy as np
 from jaxtyping import Float
 
@@ -9,23 +7,25 @@ from vpt_jax import data, methods
 from vpt_jax.data import preprocess
 from vpt_jax.data.examples import Examples
 from vpt_jax.reports import seen, style
-from vpt_jax.reports.outputs import write_bytes
 from vpt_jax.serving.classifier import Classifier
 from vpt_jax.serving.load import load
+from vpt_jax.storage.files import write_bytes
+from vpt_jax.storage.paths import Folder
 
 IMAGES = 8
 DARK = 0.25
 RIGHT, WRONG = "#117733", "#aa3333"
 
 
-def draw(folders: list[pathlib.Path], picture: pathlib.Path) -> None:
+def draw(folders: list[Folder], picture: Folder, checkpoint: str | None) -> None:
     """The first test images, a row for each run.
 
     Args:
         folders: Of the runs, all of one task.
         picture: The `.png` to write.
+        checkpoint: Of their backbone, as the user named it.
     """
-    tuned = {_label(one): one for one in map(load, folders)}
+    tuned = {_label(one): one for one in (load(path, checkpoint) for path in folders)}
     config = next(iter(tuned.values())).manifest["config"]
     where = config["data"]["dir"]
     task = data.get_task(config["task"], where)

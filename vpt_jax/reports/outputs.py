@@ -4,15 +4,15 @@ files.json lists the files of the last report. They appear whole, those that are
 written again are removed, and nothing else in the folder is touched.
 """
 
-import fcntl
 import json
 import os
-import pathlib
 import re
 from collections.abc import Iterable
 
 from vpt_jax.errors import UserError
-from vpt_jax.runs.files import write_json
+from vpt_jax.storage import locks
+from vpt_jax.storage.files import write_bytes, write_json
+from vpt_jax.storage.paths import Folder, every, explained, is_remote
 
 _MANIFEST, _LOCK = "files.json", ".lock"
 _WRITER = "vpt_jax --mode report"
@@ -21,12 +21,12 @@ _FILE = re.compile(
 )
 
 
-def is_report(folder: pathlib.Path) -> bool:
+def is_report(folder: Folder) -> bool:
     """Whether the folder holds a report that says so."""
     return _listed(folder) is not None
 
 
-def owned(folder: pathlib.Path) -> set[str]:
+def owned(folder: Folder) -> set[str]:
     """The files there that a report wrote, relative to the folder.
 
     Raises:
@@ -48,7 +48,7 @@ def owned(folder: pathlib.Path) -> set[str]:
     return found
 
 
-def replace(folder: pathlib.Path, files: dict[str, bytes]) -> None:
+def replace(folder: Folder, files: dict[str, bytes]) -> None:
     """Write the files of a report, and remove those of the last one it has not.
 
     Several processes may do so at once: one after the other.
@@ -61,27 +61,14 @@ def replace(folder: pathlib.Path, files: dict[str, bytes]) -> None:
         UserError: The folder cannot be written, or a file is there that no report
             wrote.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / _LOCK, "a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            _replace(folder, files)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error}") from error
+    with explained(folder), locks.held(folder / _LOCK, wait=True):
+        _replace(folder, files)
 
 
-def write_bytes(path: pathlib.Path, content: bytes) -> None:
-    """Write whole or not at all; makes the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
-
-
-def _replace(folder: pathlib.Path, files: dict[str, bytes]) -> None:
+def _replace(folder: Folder, files: dict[str, bytes]) -> None:
     before = owned(folder)
     for name in sorted(files.keys() - before):
-        if os.path.lexists(folder / name):
+        if (folder / name).exists() or os.path.lexists(folder / name):
             raise UserError(
                 f"{folder / name} would be overwritten, but no report wrote it; move it"
             )
@@ -91,17 +78,17 @@ def _replace(folder: pathlib.Path, files: dict[str, bytes]) -> None:
     for name in before - files.keys():
         (folder / name).unlink(missing_ok=True)
     for part in (folder / "tables", folder / "figures"):
-        if part.is_dir() and not any(part.iterdir()):
+        if not is_remote(part) and part.is_dir() and not any(part.iterdir()):
             part.rmdir()
     _declare(folder, files.keys())
 
 
-def _declare(folder: pathlib.Path, names: Iterable[str]) -> None:
+def _declare(folder: Folder, names: Iterable[str]) -> None:
     content = {"written_by": _WRITER, "files": sorted(names)}
     write_json(folder / _MANIFEST, content)
 
 
-def _listed(folder: pathlib.Path) -> set[str] | None:
+def _listed(folder: Folder) -> set[str] | None:
     """What the manifest lists; None without a manifest of a report.
 
     Raises:
@@ -120,12 +107,10 @@ def _listed(folder: pathlib.Path) -> set[str] | None:
     return set(names)
 
 
-def _files(folder: pathlib.Path) -> set[str]:
+def _files(folder: Folder) -> set[str]:
     """All below it but directories, the lock and what a killed write left."""
     return {
         path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if (path.is_symlink() or not path.is_dir())
-        and path.name != _LOCK
-        and path.suffix != ".tmp"
+        for path in every(folder)
+        if _LOCK not in (path.name, path.parent.name) and path.suffix != ".tmp"
     }

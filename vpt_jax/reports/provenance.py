@@ -4,7 +4,7 @@ from collections import Counter
 
 from vpt_jax.reports.collect import Run
 from vpt_jax.reports.table import Column, Table, build, number
-from vpt_jax.runs.files import read_json
+from vpt_jax.storage.files import read_json
 
 _PROTOCOL = (
     "Of a sweep every point of the grid is trained on the training images and scored "

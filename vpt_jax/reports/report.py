@@ -8,8 +8,6 @@ report/files.json                what of this the last report wrote
 With a page asked for, such as docs/results.md, that and docs/results/figures/*.png too.
 """
 
-import pathlib
-
 from vpt_jax.errors import UserError
 from vpt_jax.reports import (
     charts,
@@ -25,11 +23,11 @@ from vpt_jax.reports import (
 from vpt_jax.reports.collect import Run, collect, comparisons
 from vpt_jax.reports.style import Figure
 from vpt_jax.reports.table import Table
+from vpt_jax.storage.files import write_bytes
+from vpt_jax.storage.paths import Folder
 
 
-def write(
-    root: pathlib.Path, features: int = 0, page: pathlib.Path | None = None
-) -> list[pathlib.Path]:
+def write(root: Folder, features: int = 0, page: Folder | None = None) -> list[Folder]:
     """Tables and figures of all runs below `root`, into `root/report`.
 
     Args:
@@ -73,7 +71,7 @@ def write(
     return written
 
 
-def _replaceable(page: pathlib.Path) -> None:
+def _replaceable(page: Folder) -> None:
     """Raise UserError where a page would take the place of what no report wrote."""
     if page.suffix != ".md":
         raise UserError(f"--output {page} must end in .md")
@@ -84,7 +82,7 @@ def _replaceable(page: pathlib.Path) -> None:
 
 
 def _write_page(
-    page: pathlib.Path, parts: list[Table | Figure], notes: dict[str, list[str]]
+    page: Folder, parts: list[Table | Figure], notes: dict[str, list[str]]
 ) -> None:
     """The page and what it shows; what goes into detail is left to the report."""
     shown = [p for p in parts if isinstance(p, Table) or not p.detail]
@@ -92,7 +90,7 @@ def _write_page(
     figures = page.with_suffix("")
     outputs.replace(figures, drawn)
     text = pages.markdown(shown, notes, f"{figures.name}/figures")
-    outputs.write_bytes(page, text.encode())
+    write_bytes(page, text.encode())
 
 
 def contents(runs: list[Run]) -> list[Table | Figure]:

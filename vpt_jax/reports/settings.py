@@ -5,10 +5,11 @@ import pathlib
 from vpt_jax import tuned
 from vpt_jax.errors import UserError
 from vpt_jax.reports.collect import Run, collect
-from vpt_jax.runs.files import write_text
+from vpt_jax.storage.files import write_text
+from vpt_jax.storage.paths import Folder
 
 
-def add(root: pathlib.Path, file: pathlib.Path) -> int:
+def add(root: Folder, file: pathlib.Path) -> int:
     """Add the winner of every finished sweep below `root` to a table; returns how many.
 
     Rows of the same task, method, backbone and image size are replaced, others stay.
@@ -29,7 +30,7 @@ def add(root: pathlib.Path, file: pathlib.Path) -> int:
     return len(found)
 
 
-def _row(run: Run, root: pathlib.Path) -> tuned.Row:
+def _row(run: Run, root: Folder) -> tuned.Row:
     content, chosen = run.result, run.result["sweep"]
     folder = run.path.resolve().relative_to(root.resolve().parent).as_posix()
     assert run.validation is not None  # what it was chosen by

@@ -1,10 +1,9 @@
 """The short table at the end of a run."""
 
-import pathlib
-
 from vpt_jax import methods
 from vpt_jax.progress import table
 from vpt_jax.reports.result import Result, digits, name, with_unit
+from vpt_jax.storage.paths import located
 
 
 def show(result: dict) -> None:
@@ -25,7 +24,7 @@ def show(result: dict) -> None:
         text = with_unit(run.metric, run.validation)
         rows.insert(2, (f"validation {name(run.metric)}", text))
     table(rows, f"{result['method']} on {run.task}, {run.backbone}")
-    workdir = pathlib.Path(result["workdir"])
+    workdir = located(result["workdir"])
     files = ["result.json", "export", "figures/learning_curve.png"]
     if result.get("beside"):
         show_beside(result)
@@ -76,7 +75,7 @@ def show_sweep(result: dict) -> None:
         ("tuned parameters", f"{result['trainable_params']:,}"),
     ]
     table(rows, f"{result['method']} on {run.task}, {run.backbone}")
-    print(pathlib.Path(result["workdir"]) / "result.json")
+    print(located(result["workdir"]) / "result.json")
 
 
 def scores(run: Result) -> list[tuple[str, str]]:

@@ -1,12 +1,10 @@
 """The folder of a run or a sweep's job: whose it is, who works in it, what was decided.
 
 All processes of one program work in one folder. Process 0 writes; what the processes
-branch on, process 0 reads for all. Files appear whole or not at all. A lock is held by
-the kernel for a living process, so one that outlives its process stops nobody.
+branch on, process 0 reads for all. Files appear whole or not at all.
 """
 
 import contextlib
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -23,8 +21,9 @@ import jax
 
 from vpt_jax import parallel
 from vpt_jax.errors import UserError
-from vpt_jax.progress import say
-from vpt_jax.runs.files import read_json, write_json
+from vpt_jax.storage import locks
+from vpt_jax.storage.files import make, read_json, write_json
+from vpt_jax.storage.paths import Folder, explained
 
 DECIDED = "decided.json"
 SHARED_SECONDS = 30.0  # how long a file of process 0 may take to be seen by the others
@@ -40,7 +39,7 @@ class RunFolder:
 
     def __init__(
         self,
-        path: pathlib.Path,
+        path: Folder,
         file: str,
         content: dict,
         kind: str,
@@ -86,39 +85,19 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self, name: str = "run.lock", instead: str = "") -> Iterator[None]:
-        """Hold a lock file while the block runs; the processes of one program share it.
+        """Hold a lock while the block runs; the processes of one program share it.
 
         Args:
-            name: Of the file; it names the process that holds it.
+            name: Of the lock; it names the process that holds it.
             instead: What else a user may do whom the lock refuses.
 
         Raises:
             Busy: Another program that is alive holds it.
         """
         with contextlib.ExitStack() as held:
-            lock = _lock(self.path / name, wait=False, instead=instead)
+            lock = locks.held(self.path / name, wait=False, instead=instead)
             parallel.first(lambda: held.enter_context(lock))
             yield
-
-
-class Busy(UserError):
-    """Another process is at work there."""
-
-
-def local(workdir: str | os.PathLike) -> pathlib.Path:
-    """The folder that a user named.
-
-    Raises:
-        UserError: It is no folder of a file system.
-    """
-    name = os.fspath(workdir)
-    scheme, colon, rest = name.partition(":")
-    if colon and rest.startswith("/") and len(scheme) > 1 and "/" not in scheme:
-        raise UserError(
-            f"--workdir {name}: a workdir on {scheme}:// cannot be used; give a folder "
-            "of a file system, which all processes share"
-        )
-    return pathlib.Path(name)
 
 
 def difference(a: dict, b: dict, prefix: str = "") -> str:
@@ -173,22 +152,20 @@ def _cores() -> int:
 
 
 def _claim(
-    file: pathlib.Path,
+    file: Folder,
     content: dict,
     kind: str,
     difference: Callable[[dict, dict], str],
 ) -> None:
     """Write what a folder holds into a new one, compare it in an old one."""
     path = file.parent
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with _lock(path / "claim.lock", wait=True):
+    with explained(path, "workdir "):
+        make(path)
+        with locks.held(path / "claim.lock", wait=True):
             found = read_json(file)
             if found is None:
                 _refuse_what_is_not_ours(path, kind)
                 write_json(file, content)
-    except OSError as error:
-        raise UserError(f"workdir {path} cannot be used: {error}") from error
     if found is not None and found != content:
         raise UserError(
             f"workdir {path} holds a {kind} of another config, which differs in "
@@ -196,7 +173,7 @@ def _claim(
         )
 
 
-def _refuse_what_is_not_ours(path: pathlib.Path, kind: str) -> None:
+def _refuse_what_is_not_ours(path: Folder, kind: str) -> None:
     # A start that was killed leaves at most a file that is not whole.
     if any(p.suffix not in (".tmp", ".lock") for p in path.iterdir()):
         raise UserError(
@@ -204,7 +181,7 @@ def _refuse_what_is_not_ours(path: pathlib.Path, kind: str) -> None:
         )
 
 
-def _check_shared(path: pathlib.Path) -> None:
+def _check_shared(path: Folder) -> None:
     """That every process sees what process 0 writes.
 
     Else all train to the end, and hang where the first file is waited for.
@@ -230,41 +207,8 @@ def _check_shared(path: pathlib.Path) -> None:
         )
 
 
-def _holds(file: pathlib.Path, nonce: str) -> bool:
+def _holds(file: Folder, nonce: str) -> bool:
     try:
         return (read_json(file) or {}).get("nonce") == nonce
     except (UserError, OSError):
         return False
-
-
-@contextlib.contextmanager
-def _lock(path: pathlib.Path, wait: bool, instead: str = "") -> Iterator[None]:
-    """Wait for the lock, or refuse to."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+")
-    except OSError as error:
-        raise UserError(f"workdir {path.parent} cannot be used: {error}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise Busy(
-                f"{path.parent} is being worked on by {_holder(file)}; wait for it, "
-                f"stop it, or {instead or 'use another --workdir'}"
-            ) from error
-        before = _holder(file)
-        if before:
-            say(f"{path} was left by {before}, which is gone: taken over")
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        try:
-            yield
-        finally:
-            file.truncate(0)  # while it is still held: let go of on purpose
-
-
-def _holder(file) -> str:
-    file.seek(0)
-    return file.read().strip()

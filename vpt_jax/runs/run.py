@@ -17,6 +17,7 @@ from vpt_jax.progress import Bar, say
 from vpt_jax.runs import result, search
 from vpt_jax.runs.folder import RunFolder, difference, environment
 from vpt_jax.runs.train import Trial, train_trials
+from vpt_jax.storage.paths import Folder
 from vpt_jax.training import inputs, loop, programs
 from vpt_jax.training.memory import explained
 from vpt_jax.training.setup import Setup
@@ -24,7 +25,7 @@ from vpt_jax.training.step import State
 
 
 def run(
-    experiment: Experiment, path: pathlib.Path, pretrained: Pretrained | None = None
+    experiment: Experiment, path: Folder, pretrained: Pretrained | None = None
 ) -> dict:
     """Train every seed, score the test images once, export what was tuned.
 
@@ -74,7 +75,7 @@ def run(
     return found | {"workdir": str(path)}
 
 
-def default_path(experiment: Experiment) -> pathlib.Path:
+def default_path(experiment: Experiment) -> Folder:
     """runs/<task>-<method>-<backbone>-<hash of the whole configuration>.
 
     Of a task that is a path, its last part.
@@ -88,7 +89,7 @@ def default_path(experiment: Experiment) -> pathlib.Path:
     return pathlib.Path("runs") / name
 
 
-def _run_beside(experiment: Experiment, path: pathlib.Path) -> dict[str, dict]:
+def _run_beside(experiment: Experiment, path: Folder) -> dict[str, dict]:
     """The results of what is tuned beside it, each in a folder of its own."""
     found = {}
     for name, other in experiment.beside.items():
@@ -104,7 +105,7 @@ def _finish(
     outcome: loop.Outcome,
     lines: list[dict],
     sources: tuple[Source, Source | None, Source],
-    path: pathlib.Path,
+    path: Folder,
 ) -> dict:
     """The test images, once, for all trials together; then the exports."""
     objective, (*_, test) = setup.network.objective, sources
@@ -153,7 +154,7 @@ def _outputs(setup: Setup, state: State, test: Source) -> np.ndarray:
         return loop.predict(network, outputs, state[:2], frozen, test)
 
 
-def _draw(experiment: Experiment, lines: list[dict], path: pathlib.Path) -> None:
+def _draw(experiment: Experiment, lines: list[dict], path: Folder) -> None:
     from vpt_jax.reports import figures  # Matplotlib is slow to import
 
     network = experiment.network
@@ -163,7 +164,7 @@ def _draw(experiment: Experiment, lines: list[dict], path: pathlib.Path) -> None
     parallel.first(lambda: figures.learning_curve(lines, title, curve))
 
 
-def _draw_looks(experiment: Experiment, path: pathlib.Path) -> None:
+def _draw_looks(experiment: Experiment, path: Folder) -> None:
     """Where the networks look, where there are others beside this one."""
     # Process 0 alone cannot run them on the devices of all.
     if not experiment.beside or jax.process_count() > 1:
@@ -172,7 +173,11 @@ def _draw_looks(experiment: Experiment, path: pathlib.Path) -> None:
 
     folders = [*(path / "beside" / name for name in experiment.beside), path]
     try:
-        looks.draw(folders, path / "figures" / "attention.png")
+        looks.draw(
+            folders,
+            path / "figures" / "attention.png",
+            experiment.network.backbone.checkpoint,
+        )
     except UserError as error:  # one of them diverged: that is a result too
         say(f"no picture of where they look: {error}")
 

@@ -14,7 +14,6 @@ before (prompts in a small backbone need a dozen epochs until they classify anyt
 import dataclasses
 import functools
 import math
-import pathlib
 from types import ModuleType
 
 from vpt_jax.checkpoints import Pretrained
@@ -22,6 +21,7 @@ from vpt_jax.errors import UserError
 from vpt_jax.experiment import Experiment
 from vpt_jax.objectives import validation
 from vpt_jax.progress import SweepTable, say
+from vpt_jax.storage.paths import Folder
 from vpt_jax.sweeps import plan
 from vpt_jax.sweeps.records import JobFolder
 from vpt_jax.sweeps.selection import TuningImages, survivors
@@ -60,7 +60,7 @@ def rounds(tried: plan.Unit) -> list[tuple[int, int]]:
 
 
 def settled(
-    experiment: Experiment, pretrained: Pretrained, path: pathlib.Path
+    experiment: Experiment, pretrained: Pretrained, path: Folder
 ) -> tuple[Experiment, dict]:
     """The experiment with a rate, and what result.json says of how it was found.
 

@@ -1,7 +1,6 @@
 """Trials trained at once in a folder, or continued where an earlier call stopped."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 from vpt_jax import parallel
 from vpt_jax.data.source import Source
 from vpt_jax.runs.log import MetricsLog
+from vpt_jax.storage.paths import Folder
 from vpt_jax.training import loop
 from vpt_jax.training.memory import explained
 from vpt_jax.training.optim import Hyper
@@ -37,7 +37,7 @@ def train_trials(
     val: Source | None,
     val_every: int,
     place: str,
-    path: pathlib.Path,
+    path: Folder,
     on_chunk: Callable[[int, float, float, float], None],
     fill_to: int = 0,
 ) -> tuple[loop.Outcome, list[dict]]:
@@ -75,7 +75,7 @@ def train_trials(
             val,
             val_every,
             place,
-            Checkpoints(path / "checkpoints"),
+            Checkpoints(path / "checkpoints", log.flush),
             log.start,
             log.add,
             on_chunk,

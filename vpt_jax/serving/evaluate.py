@@ -1,16 +1,16 @@
 """A tuned model on the test images of its task."""
 
-import pathlib
 import time
 
 from vpt_jax import data
-from vpt_jax.runs.files import write_json
 from vpt_jax.serving.classifier import Classifier
+from vpt_jax.storage.files import write_json
+from vpt_jax.storage.paths import Folder
 
 
 def evaluate(
     model: Classifier,
-    workdir: pathlib.Path,
+    workdir: Folder,
     data_dir: str | None = None,
     test_examples: int | None = None,
 ) -> dict:

@@ -1,7 +1,6 @@
 """From an export, or the folder of a run or a sweep, to a `Classifier`."""
 
 import os
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +11,8 @@ from vpt_jax.checkpoints import trusted
 from vpt_jax.errors import UserError
 from vpt_jax.objectives import OBJECTIVES
 from vpt_jax.progress import say
-from vpt_jax.runs.folder import local
 from vpt_jax.serving.classifier import MAX_BATCH, Classifier
+from vpt_jax.storage.paths import Folder, located
 
 
 def load(
@@ -42,13 +41,13 @@ def load(
     return open_export(*find(path, seed), checkpoint, precision, max_batch)
 
 
-def find(path: str | os.PathLike, seed: int | None) -> tuple[pathlib.Path, dict]:
+def find(path: str | os.PathLike, seed: int | None) -> tuple[Folder, dict]:
     """The export that `load` takes, and its manifest."""
-    return _choose(_exports(local(path)), seed)
+    return _choose(_exports(located(path)), seed)
 
 
 def open_export(
-    directory: pathlib.Path,
+    directory: Folder,
     manifest: dict,
     checkpoint: str | None = None,
     precision: str | None = None,
@@ -82,7 +81,7 @@ def open_export(
     return Classifier(network, trainable, stats, classes, manifest, max_batch)
 
 
-def _exports(path: pathlib.Path) -> list[pathlib.Path]:
+def _exports(path: Folder) -> list[Folder]:
     """The export folders of a run, of a sweep's winner, or the folder itself."""
     for place in (path / "final" / "export", path / "export", path):
         several = sorted(place.glob("seed_*/manifest.json"))
@@ -96,7 +95,7 @@ def _exports(path: pathlib.Path) -> list[pathlib.Path]:
     )
 
 
-def _choose(folders: list[pathlib.Path], seed: int | None) -> tuple[pathlib.Path, dict]:
+def _choose(folders: list[Folder], seed: int | None) -> tuple[Folder, dict]:
     """The export of one seed, and its manifest; says which where nobody asked."""
     found = [(folder, export.read_manifest(folder)) for folder in folders]
     if seed is not None:

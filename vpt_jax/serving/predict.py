@@ -9,13 +9,16 @@ from vpt_jax.data.images import SUFFIXES, find_images, read_image
 from vpt_jax.errors import UserError
 from vpt_jax.progress import say
 from vpt_jax.serving.classifier import Classifier
+from vpt_jax.storage.cache import at_hand
+from vpt_jax.storage.files import whole
+from vpt_jax.storage.paths import Folder
 
 GROUP = 256  # images decoded at a time
 
 
 def predict_files(
-    model: Classifier, images: Iterable[str], output: pathlib.Path
-) -> tuple[int, list[pathlib.Path]]:
+    model: Classifier, images: Iterable[str], output: Folder
+) -> tuple[int, list[Folder]]:
     """Classify files, and all images below folders.
 
     Args:
@@ -55,7 +58,7 @@ def predict_files(
 
 def _files(images: Iterable[str]) -> Iterator[pathlib.Path]:
     for name in images:
-        path = pathlib.Path(name)
+        path = at_hand(name)
         if path.is_dir():
             found, hidden = find_images(path)
             if hidden:
@@ -67,14 +70,11 @@ def _files(images: Iterable[str]) -> Iterator[pathlib.Path]:
             raise UserError(f"--images {name} does not exist")
 
 
-def _write(output: pathlib.Path, columns: tuple[str, ...], rows: list[tuple]) -> None:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(output.name + ".tmp")
-    with open(temporary, "w", newline="") as file:
+def _write(output: Folder, columns: tuple[str, ...], rows: list[tuple]) -> None:
+    with whole(output) as temporary, open(temporary, "w", newline="") as file:
         if output.suffix == ".json":
             json.dump(
                 [dict(zip(columns, r, strict=True)) for r in rows], file, indent=1
             )
         else:
             csv.writer(file).writerows([columns, *rows])
-    temporary.replace(output)

@@ -12,12 +12,11 @@ result.json                of the final runs, with the selection: the job is don
 
 import contextlib
 import json
-import pathlib
-import shutil
 
 from vpt_jax import parallel
-from vpt_jax.runs.files import read_lines, write_text
 from vpt_jax.runs.folder import RunFolder, difference
+from vpt_jax.storage.files import read_lines, remove, write_text
+from vpt_jax.storage.paths import Folder
 
 TRIALS = "trials.jsonl"
 INSTEAD = "give each process a part with config.sweep.shard=i/n"
@@ -26,7 +25,7 @@ INSTEAD = "give each process a part with config.sweep.shard=i/n"
 class JobFolder(RunFolder):
     """A job's folder, made or found again; see `RunFolder`."""
 
-    def __init__(self, path: pathlib.Path, plan: dict):
+    def __init__(self, path: Folder, plan: dict):
         super().__init__(path, "plan.json", plan, "sweep", _difference)
 
     def working(self, unit: str) -> contextlib.AbstractContextManager[None]:
@@ -37,7 +36,7 @@ class JobFolder(RunFolder):
         """Hold the job while its winner is tested."""
         return self.locked("final.lock", INSTEAD)
 
-    def cohort(self, unit: str, round_: int, number: int) -> pathlib.Path:
+    def cohort(self, unit: str, round_: int, number: int) -> Folder:
         """Where a cohort is trained and recorded."""
         return self.path / "units" / unit / f"{round_}-{number:03d}"
 
@@ -58,9 +57,9 @@ class JobFolder(RunFolder):
         parallel.first(done)
 
 
-def forget(cohort: pathlib.Path) -> None:
+def forget(cohort: Folder) -> None:
     """Remove the checkpoints of a cohort that is done."""
-    shutil.rmtree(cohort / "checkpoints", ignore_errors=True)
+    remove(cohort / "checkpoints")
 
 
 def _difference(found: dict, wanted: dict) -> str:

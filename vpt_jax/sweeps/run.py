@@ -13,8 +13,11 @@ from vpt_jax.errors import UserError
 from vpt_jax.experiment import Experiment
 from vpt_jax.objectives import validation
 from vpt_jax.progress import SweepTable, say
-from vpt_jax.runs import folder, run
-from vpt_jax.runs.folder import Busy
+from vpt_jax.runs import run
+from vpt_jax.runs.folder import environment
+from vpt_jax.storage import paths
+from vpt_jax.storage.locks import Busy
+from vpt_jax.storage.paths import Folder
 from vpt_jax.sweeps import plan
 from vpt_jax.sweeps.records import JobFolder
 from vpt_jax.sweeps.selection import Selection, TuningImages, select
@@ -38,7 +41,7 @@ def sweep(config: Config, workdir: str | os.PathLike | None = None) -> list[dict
         UserError: The configuration or folder cannot be used; no job could be run.
     """
     index, parts = plan.shard(config.sweep.shard)
-    root = folder.local(workdir) if workdir else default_path(config)
+    root = paths.workdir(workdir) if workdir else default_path(config)
     jobs = [JobRun(job, root / job.name) for job in plan.jobs(config)]
     backbones = Backbones()
     numbered = [(job, unit) for job in jobs for unit in job.units]
@@ -72,7 +75,7 @@ def sweep(config: Config, workdir: str | os.PathLike | None = None) -> list[dict
     return results
 
 
-def default_path(config: Config) -> pathlib.Path:
+def default_path(config: Config) -> Folder:
     """runs/sweep-<task>-<method>-<backbone>-<hash of what is tried>."""
     content = configs.to_dict(config)
     del content["sweep"]["shard"]
@@ -104,7 +107,7 @@ class Backbones:
 class JobRun:
     """A job in its folder."""
 
-    def __init__(self, job: plan.Job, path: pathlib.Path):
+    def __init__(self, job: plan.Job, path: Folder):
         self.job = job
         self.title = job.name or job.config.task
         units = plan.units(job.config)
@@ -172,7 +175,7 @@ class JobRun:
         del result["workdir"]
         metric = final.data.task.objective.METRIC
         result |= {f"val_{metric}": chosen.validation, "sweep": self._story(chosen)}
-        self.folder.write("environment.json", folder.environment())
+        self.folder.write("environment.json", environment())
         self.folder.finish(result)
         table.tested(self.title, result)
 

@@ -11,6 +11,7 @@ from vpt_jax.checkpoints import Pretrained
 from vpt_jax.experiment import Experiment
 from vpt_jax.progress import SweepTable
 from vpt_jax.runs.train import train_trials
+from vpt_jax.storage.files import make
 from vpt_jax.sweeps import memory, plan
 from vpt_jax.sweeps.records import JobFolder, forget
 from vpt_jax.sweeps.selection import TuningImages, survivors
@@ -159,7 +160,7 @@ class UnitRun:
 
     def _train_cohort(self, cohort, known, own, setup, images, table) -> list[dict]:
         path = self._folder.cohort(self.unit.name, cohort.round, cohort.number)
-        path.mkdir(parents=True, exist_ok=True)
+        make(path)
         trials = [self.unit.trials[position] for position in cohort.positions]
         outcome, lines = train_trials(
             *(setup, trials, images.train, images.val, own.val_every),

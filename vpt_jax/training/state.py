@@ -1,12 +1,13 @@
 """Checkpoints of the training state with Orbax; no frozen tensor is ever in them."""
 
-import pathlib
+from collections.abc import Callable
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
 from vpt_jax.errors import UserError
+from vpt_jax.storage.paths import Folder, is_remote
 from vpt_jax.training.step import State
 
 
@@ -14,21 +15,24 @@ class Checkpoints:
     """The checkpoints of one run; the newest two are kept.
 
     A checkpoint is a flat mapping from the name of each tensor of `State` to its array,
-    saved in the background under the number of finished steps. Orbax renames it into
-    place when complete, so a killed save leaves nothing that looks like a checkpoint.
+    saved in the background under the number of finished steps. Orbax renames it, or in
+    a bucket marks it, when it is complete, so a killed save leaves nothing that looks
+    like a checkpoint.
     """
 
-    def __init__(self, directory: pathlib.Path):
-        self.directory = directory
+    def __init__(self, directory: Folder, before: Callable[[], None]):
+        """`before` a save it writes what a run that continues from there must find."""
+        self.directory, self._before = directory, before
         options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
         self._manager = ocp.CheckpointManager(
-            directory.absolute(),
+            directory if is_remote(directory) else directory.absolute(),
             options=options,
             item_handlers=ocp.StandardCheckpointHandler(),
         )
 
     def save(self, step: int, state: State, train_seconds: float) -> None:
         """Start to save; an earlier save that failed raises here."""
+        self._before()
         self._manager.save(
             step,
             args=ocp.args.StandardSave(_by_name(state)),
