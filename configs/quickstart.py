@@ -1,4 +1,4 @@
-"""VPT-Deep beside a linear probe, on digits upon photographs: minutes on a laptop.
+"""VPT-Deep beside a linear probe, on pairs of digits upon photographs: two minutes.
 
 python launch.py --config configs/quickstart.py
 """
@@ -14,7 +14,7 @@ def get_config(arg: str = "vpt_deep"):
     config.optim.schedule = "step"
     if method == "vpt_deep":  # a few rates were tried on the validation digits
         config.method.dropout = 0.0
-        config.optim.lr = 1.0
-        config.optim.weight_decay = 0.01
-        config.beside = "linear optim.lr=0.05 optim.weight_decay=0"
+        config.optim.lr = 0.25
+        config.optim.weight_decay = 0.001
+        config.beside = "linear optim.lr=0.02 optim.weight_decay=0"
     return config

@@ -24,6 +24,7 @@ ARGUMENTS = {
     "ablations": [("length",)],
     "fgvc": [("cub",), ("stanford_cars,linear",)],
     "folder": [("{folder}",), ("{folder},linear",)],
+    "pretrain_embedded": [(), ("scenes",)],
     "results": [("digits,vit_nano",)],
     "quickstart": [(), ("linear",)],
     "tfds": [("food101",), ("eurosat/rgb:2.0.0,linear",)],

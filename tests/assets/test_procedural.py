@@ -129,3 +129,27 @@ def test_outlines_are_those_of_the_shapes():
 def test_too_small_a_size_is_refused():
     with pytest.raises(UserError, match="image_size is 8.*at least 16"):
         procedural.render(1, seed=0, image_size=8)
+
+
+def test_a_scene_shows_more_than_its_class():
+    """Some images stay as they are without scenes; the others are painted upon."""
+    plain, labels = procedural.render(120, seed=4)
+    scenes, same = procedural.render(120, seed=4, scenes=True)
+    np.testing.assert_array_equal(labels, same)
+    changed = (scenes != plain).any(axis=(1, 2, 3))
+    assert 0.45 < changed.mean() < 0.75
+    again, _ = procedural.render(120, seed=4, scenes=True)
+    np.testing.assert_array_equal(again, scenes)
+
+
+def test_ink_lies_in_the_half_that_is_asked_for():
+    rng = np.random.default_rng(0)
+    put = procedural._put(rng, np.ones((40, 16, 16), np.float32), np.arange(40) < 20)
+    columns = put.max(1)
+    assert (columns.sum(1) == 16).all()
+    assert (columns[:20, 18:] == 0).all() and (columns[20:, :14] == 0).all()
+
+
+def test_scenes_need_room():
+    with pytest.raises(UserError, match="at least 32 pixels"):
+        procedural.render(2, seed=0, image_size=16, scenes=True)

@@ -1,4 +1,4 @@
-"""Digits upon photographs: what is shared between parts, and what must not be."""
+"""Digits upon photographs: what counts, what parts share, and what they must not."""
 
 import numpy as np
 import pytest
@@ -47,14 +47,44 @@ def test_parts_of_the_photographs_are_never_shared():
     assert load_sample_images().images[0].shape == (427, 640, 3)
 
 
+DIGIT = np.zeros((8, 8))
+DIGIT[2:6, 2:6] = 1
+
+
 def test_a_digit_stands_out_from_what_it_covers():
     rng = np.random.default_rng(0)
-    digit = np.zeros((8, 8))
-    digit[2:6, 2:6] = 1
     for ground in (0.0, 0.4, 0.6, 1.0):
-        painted = digits_photo.paint(rng, np.full((32, 32, 3), ground), digit) / 255
+        painted = digits_photo.paint(rng, np.full((32, 32, 3), ground), DIGIT, 0)
         gap = np.abs(painted.mean(-1) - ground)
         low, high = digits_photo.CONTRAST
         assert low - digits_photo.TINT <= gap.max() <= high + digits_photo.TINT
         assert gap.min() < 0.01  # around it the ground is as it was
         assert (painted.mean(-1).max() > ground + 0.1) == (ground <= 0.5)
+
+
+def test_a_digit_stays_in_its_half():
+    rng = np.random.default_rng(0)
+    ground = np.full((32, 32, 3), 0.5)
+    for _ in range(50):
+        left, right = (digits_photo.paint(rng, ground, DIGIT, x) for x in (0, 16))
+        assert (left[:, 17:] == ground[:, 17:]).all()
+        assert (right[:, :15] == ground[:, :15]).all()
+
+
+def test_the_class_is_that_of_the_left_one(parts):
+    """The left halves of a class look alike: its mean is nearest, more often than by
+    chance, and that of the right halves is not."""
+    train, test = parts["train"], parts["test"]
+    for half, better in ((slice(0, 16), True), (slice(16, 32), False)):
+        looks = [_edges(part.images[:, :, half]) for part in (train, test)]
+        means = [looks[0][train.labels == digit].mean(0) for digit in range(10)]
+        nearest = (looks[1] @ np.stack(means).T).argmax(1)
+        assert ((nearest == test.labels).mean() > 0.16) == better
+
+
+def _edges(images):
+    """How bright each place differs from the mean, whatever is lighter."""
+    grey = images.mean(-1).reshape(len(images), -1)
+    grey = np.abs(grey - np.median(grey, axis=1, keepdims=True))
+    grey -= grey.mean(1, keepdims=True)
+    return grey / np.linalg.norm(grey, axis=1, keepdims=True)

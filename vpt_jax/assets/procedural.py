@@ -462,28 +462,92 @@ def _render_labels(
     return images
 
 
+# --------------------------------------------------------------------------- scenes
+
+_SCENES = 0.6  # share of images that show a glyph or two upon a shape or a texture
+_PAIRS = 0.5  # share of those that show two
+_CONTRAST = (0.25, 0.7)  # of a glyph's brightness to what it covers
+_TINT = 0.15  # how far its red, green and blue are from that
+
+
+def _render_scenes(
+    rng: np.random.Generator, labels: Int32[np.ndarray, "B"], size: int
+) -> UInt8[np.ndarray, "B h w 3"]:
+    """Images of which most show several things; the class is that of any of them."""
+    images = _render_labels(rng, labels, size)
+    rows = np.flatnonzero(rng.random(len(labels)) < _SCENES)
+    own, n = labels[rows], len(rows)
+    of_glyph = own < NUM_GLYPHS
+    ground = rng.integers(NUM_GLYPHS, NUM_CLASSES, n, dtype=np.int32)
+    first, second = rng.integers(0, NUM_GLYPHS, (2, n), dtype=np.int32)
+    first = np.where(of_glyph, own, first)
+    scene = _render_labels(rng, np.where(of_glyph, ground, own), size)
+    pair = rng.random(n) < _PAIRS
+    scene[~pair] = _paint(rng, scene[~pair], _glyph_ink(rng, first[~pair], size))
+    left = rng.random(pair.sum()) < 0.5
+    for labels_of, at_left in ((first[pair], left), (second[pair], ~left)):
+        half = _glyph_ink(rng, labels_of, size // 2)
+        scene[pair] = _paint(rng, scene[pair], _put(rng, half, at_left))
+    images[rows] = scene
+    return images
+
+
+def _glyph_ink(rng: np.random.Generator, labels, size: int):
+    draw, _, coarse, *_ = _FAMILIES[0]
+    ink = draw(rng, labels, size).astype(np.float32)
+    return _photograph(rng, ink, coarse).clip(0, 1)
+
+
+def _put(rng: np.random.Generator, half, left):
+    """Ink (B, h, w) in the left or right half, at any height, of twice the size."""
+    n, size, _ = half.shape
+    whole = np.zeros((n, 2 * size, 2 * size), np.float32)
+    y = rng.integers(0, size + 1, n)
+    x = np.where(left, 0, size) + rng.integers(-2, 3, n)
+    x = x.clip(0, size)
+    for ink, canvas, top, start in zip(half, whole, y, x, strict=True):
+        canvas[top : top + size, start : start + size] = ink
+    return whole
+
+
+def _paint(rng: np.random.Generator, grounds, ink):
+    """Ink upon images, lighter than dark ground and darker than light."""
+    n, ink = len(grounds), ink[..., None]
+    below = grounds / np.float32(255)
+    weight = ink.sum((1, 2, 3)) + 1e-6
+    covered = (below.mean(-1, keepdims=True) * ink).sum((1, 2, 3)) / weight
+    contrast = _uniform(rng, *_CONTRAST, n)
+    contrast = np.where(covered > 0.5, -contrast, contrast)
+    colour = (covered + contrast)[:, None] + _uniform(rng, -_TINT, _TINT, n, 3)
+    painted = below * (1 - ink) + colour.clip(0, 1)[:, None, None] * ink
+    return (painted * 255).clip(0, 255).astype(np.uint8)
+
+
 def render(
-    num_images: int, seed: int, image_size: int = 32
+    num_images: int, seed: int, image_size: int = 32, scenes: bool = False
 ) -> tuple[UInt8[np.ndarray, "B h w 3"], Int32[np.ndarray, "B"]]:
     """Draws labelled images; the same arguments give the same images.
 
     Args:
       num_images: how many; their classes are drawn uniformly from NUM_CLASSES.
       seed: decides labels and examples, never what the classes are.
-      image_size: height and width in pixels, at least 16.
+      image_size: height and width in pixels, even, at least 16; with scenes 32.
+      scenes: whether most images show several things, of which any is the class.
 
     Returns:
       Images as uint8 RGB, and their classes.
     """
-    if image_size < _MAX_NATIVE:
+    least = 2 * _MAX_NATIVE if scenes else _MAX_NATIVE
+    if image_size < least:
         raise UserError(
             f"image_size is {image_size}; procedural images need at least "
-            f"{_MAX_NATIVE} pixels a side: choose a larger size."
+            f"{least} pixels a side: choose a larger size."
         )
+    draw = _render_scenes if scenes else _render_labels
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, NUM_CLASSES, num_images, dtype=np.int32)
     images = np.empty((num_images, image_size, image_size, 3), np.uint8)
     for start in range(0, num_images, _CHUNK):
         part = slice(start, start + _CHUNK)
-        images[part] = _render_labels(rng, labels[part], image_size)
+        images[part] = draw(rng, labels[part], image_size)
     return images, labels

@@ -13,19 +13,19 @@ from vpt_jax.errors import UserError
 _PROCEDURAL_PARTS = {"train": (120_000, 0), "val": (2_000, 1), "test": (5_000, 2)}
 
 
-def _procedural() -> Task:
+def _procedural(name: str, scenes: bool) -> Task:
     """Rendered images: (number of images, seed) of each part in `_PROCEDURAL_PARTS`."""
     from vpt_jax.assets import procedural  # only the pre-training of the tiny backbone
 
-    def part(name: str, data_dir: str | None) -> Examples:
-        num_images, seed = _PROCEDURAL_PARTS[name]
+    def part(part: str, data_dir: str | None) -> Examples:
+        num_images, seed = _PROCEDURAL_PARTS[part]
         # All of them: image i depends on how many are rendered with it.
-        images, labels = procedural.render(num_images, seed)
-        ids = tuple(f"procedural/{name}/{index:06d}" for index in range(num_images))
+        images, labels = procedural.render(num_images, seed, scenes=scenes)
+        ids = tuple(f"{name}/{part}/{index:06d}" for index in range(num_images))
         return Examples(images, labels.astype(np.int32), ids)
 
     return Task(
-        name="procedural",
+        name=name,
         group="embedded",
         num_classes=procedural.NUM_CLASSES,
         part=part,
@@ -44,7 +44,10 @@ TASKS: dict[str, Callable[[], Task]] = {
     },
     "digits": digits.make_task,
     "digits_photo": digits_photo.make_task,
-    "procedural": _procedural,
+    **{
+        name: functools.partial(_procedural, name, scenes)
+        for name, scenes in (("procedural", False), ("procedural_scenes", True))
+    },
 }
 
 # What can stand for several tasks.

@@ -1,9 +1,12 @@
-"""Handwritten digits upon photographs: a real task that needs no download.
+"""Two handwritten digits upon a photograph, of which the left one counts: a real task
+that needs no download.
 
 The digits of `data.digits`, each in a colour of its own upon a part of one of the two
 photographs that come with scikit-learn (a Chinese temple, a dahlia), in the manner of
-MNIST-back-image (Larochelle et al., ICML 2007). Training, validation and test digits
-are of other writers, and lie upon other parts of the photographs.
+MNIST-back-image (Larochelle et al., ICML 2007). Beside each lies another one, so that
+features of the whole image do not say which is meant: as in the structured tasks of
+VTAB, the answer depends on where a thing is. Training, validation and test digits are
+of other writers, and lie upon other parts of the photographs.
 """
 
 import functools
@@ -21,9 +24,9 @@ SIDE = 32  # of an image [px]
 _STRIPS = {"train": (0, 2, 4), "val": (1,), "test": (3,)}
 _COPIES = {"train": 4, "val": 4, "test": 1}  # of each digit, painted anew
 _SEEDS = {"train": 1, "val": 2, "test": 3}
-_CUT = (48, 112)  # side of what is cut out of a photograph [px], from, up to
-_DIGIT = (20, 30)  # side of a digit in the image [px]
-CONTRAST = (0.35, 0.6)  # of a digit's brightness to what it covers
+_CUT = (16, 40)  # side of what is cut out of a photograph [px], from, up to
+_DIGIT = (15, 18)  # side of a digit in the image [px]
+CONTRAST = (0.5, 0.9)  # of a digit's brightness to what it covers
 TINT = 0.15  # how far its red, green and blue are from that
 
 
@@ -43,12 +46,15 @@ def render(part: str) -> Examples:
     """'train', 'val' or 'test'; always the same images."""
     rng = np.random.default_rng(_SEEDS[part])
     plain, grounds = digits.part(part, None), strips(_photographs(), part)
+    ink = plain.images[..., 0] / 255
     copies = _COPIES[part]
-    images = [
-        paint(rng, _background(rng, grounds), image[..., 0] / 255)
-        for _ in range(copies)
-        for image in plain.images
-    ]
+    images = []
+    for _ in range(copies):
+        for left in ink:
+            right = ink[_between(rng, 0, len(ink))]
+            below = paint(rng, _background(rng, grounds), left, 0)
+            painted = paint(rng, below, right, SIDE // 2)
+            images.append(np.rint(255 * painted).astype(np.uint8))
     ids = tuple(f"{name}/{copy}" for copy in range(copies) for name in plain.ids)
     return Examples(np.stack(images), np.tile(plain.labels, copies), ids)
 
@@ -79,20 +85,25 @@ def paint(
     rng: np.random.Generator,
     background: Float[np.ndarray, "SIDE SIDE 3"],
     digit: Float[np.ndarray, "8 8"],
-) -> UInt8[np.ndarray, "SIDE SIDE 3"]:
-    """The digit somewhere upon it, lighter than dark ground and darker than light."""
+    start: int,
+) -> Float[np.ndarray, "SIDE SIDE 3"]:
+    """The digit in the half of it that begins at column `start`, at any height.
+
+    Lighter than dark ground, and darker than light.
+    """
     side = _between(rng, *_DIGIT)
     ink = Image.fromarray(digit.astype(np.float32))
     ink = np.asarray(ink.resize((side, side), Image.Resampling.BICUBIC))
-    y, x = (_between(rng, 0, SIDE - side + 1) for _ in range(2))
+    y = _between(rng, 0, SIDE - side + 1)
+    x = start + _between(rng, 0, max(1, SIDE // 2 - side + 1))
+    x = min(x, SIDE - side)
     opacity = np.pad(ink.clip(0, 1), ((y, SIDE - side - y), (x, SIDE - side - x)))
     covered = np.average(background.mean(-1), weights=opacity)
     contrast = rng.uniform(*CONTRAST)
     brightness = covered - contrast if covered > 0.5 else covered + contrast
     colour = np.clip(brightness + rng.uniform(-TINT, TINT, 3), 0, 1)
     opacity = opacity[..., None]
-    painted = background * (1 - opacity) + colour * opacity
-    return np.rint(255 * painted).astype(np.uint8)
+    return background * (1 - opacity) + colour * opacity
 
 
 def _between(rng: np.random.Generator, low: int, high: int) -> int:
