@@ -147,6 +147,29 @@ def test_a_lost_answer_is_no_other_process(cloud, folder, monkeypatch):
         assert lost == ["run/run.lock/000001"] == cloud.names("run/run.lock/")
 
 
+def test_who_was_slow_does_not_take_a_number_again(cloud, folder, monkeypatch):
+    """Two others came and one went, between what it listed and what it created."""
+    monkeypatch.setattr(locks, "RENEW_SECONDS", 0.1)
+    listed, numbers = [], locks._numbers
+
+    def late(of):
+        found = numbers(of)
+        if not listed:
+            listed.append(found)
+            busy = {"holder": "another", "token": "t", "renewed": 0}
+            files.write_json(folder / "run.lock" / "000002", busy)
+        return found
+
+    monkeypatch.setattr(locks, "_numbers", late)
+    monkeypatch.setattr(locks, "_is_renewed", lambda *_: True)
+    with (
+        pytest.raises(locks.Busy, match="another"),
+        locks.held(folder / "run.lock", wait=False),
+    ):
+        pass
+    assert cloud.names("run/run.lock/") == ["run/run.lock/000002"]
+
+
 def test_a_copy_is_made_once_and_again_where_it_changed(cloud, folder, tmp_path):
     files.write_text(folder / "a.txt", "one")
     files.write_text(folder / "sub" / "b.txt", "two")

@@ -142,6 +142,10 @@ class _Claim:
         """Let go of on purpose."""
         self._say(released=True)
 
+    def withdraw(self) -> None:
+        """It never counted."""
+        self._path.unlink(missing_ok=True)
+
     def _say(self, **changes) -> None:
         self._says |= changes
         write_text(self._path, json.dumps(self._says))
@@ -165,8 +169,14 @@ def _take(folder: Remote, wait: bool, instead: str) -> _Claim:
             if _said(last) != before:
                 continue  # let go of meanwhile
             say(f"{folder} was left by {before['holder']}, which is gone: taken over")
-        claim = _Claim(folder, max(numbers, default=0) + 1)
+        own = max(numbers, default=0) + 1
+        claim = _Claim(folder, own)
         if claim.create():
+            # Since they were listed, others may have taken that number and the next,
+            # and removed that number again.
+            if max(_numbers(folder)) > own:
+                claim.withdraw()
+                continue
             for number in numbers:
                 (folder / f"{number:06d}").unlink(missing_ok=True)
             return claim
