@@ -190,7 +190,7 @@ def test_deep_prompts_of_swin_share_one_dropout_mask():
 ALIKE = [
     ("vit", "vpt_deep", {"length": 2}),
     slow("vit", "prompt", {"length": 2, "layers": 2, "keep": False}),
-    ("dinov2", "lora+layernorm", {"rank": 2}),
+    slow("dinov2", "lora+layernorm", {"rank": 2}),
     slow("vit", "gated", {"length": 2}),
     ("swin", "vpt_deep", {"length": 2}),
 ]

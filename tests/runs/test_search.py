@@ -86,6 +86,7 @@ class Killed(Exception):
     """Stands for a kill."""
 
 
+@pytest.mark.slow
 def test_a_killed_search_ends_as_an_undisturbed_one(
     found, new_searched, tmp_path, monkeypatch
 ):

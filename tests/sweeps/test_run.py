@@ -194,6 +194,7 @@ def test_an_unusable_workdir(small, tmp_path):
         run.sweep(small, tmp_path)
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_workdir(small, tmp_path, capsys):
     """The second is refused while the first lives, and takes over when it is killed."""
     workdir = tmp_path / "run"
@@ -213,6 +214,7 @@ def test_two_processes_on_one_workdir(small, tmp_path, capsys):
     assert result["status"] == "ok" and len(trials_of(workdir)) == 4
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(reference, checkpoint, tmp_path):
     """One sweep on a mesh over two processes; the first writes the files."""
     program = f"""

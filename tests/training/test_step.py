@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from product import shortened
+from product import shortened, slow
 from training import tiny
 
 from vpt_jax.backbones.vit import ViTConfig
@@ -59,7 +59,7 @@ def test_a_trial_is_the_same_beside_any_other_in_float64(method, monkeypatch):
         assert trained and {x.dtype for x in trained} == {np.dtype("float64")}
 
 
-@pytest.mark.parametrize("method", ["prompt", "full"])
+@pytest.mark.parametrize("method", ["prompt", slow("full")])
 def test_trials_at_once_equal_single_runs_in_float64(method):
     with jax.enable_x64(True):
         setup = tiny.make_setup(method, dtype=jnp.float64)
