@@ -209,7 +209,7 @@ def test_a_copy_that_breaks_off_is_not_there(cloud, folder, monkeypatch, tmp_pat
 def test_a_bucket_that_cannot_be_used_is_one_line(cloud, name, message):
     folder = paths.workdir(name)
     with (
-        pytest.raises(UserError, match=f"workdir {name} cannot be used: {message}"),
+        pytest.raises(UserError, match=f"{name} cannot be used: {message}"),
         locks.held(folder / "run.lock", wait=False),
     ):
         pass

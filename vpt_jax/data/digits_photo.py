@@ -46,7 +46,7 @@ def render(part: str) -> Examples:
     """'train', 'val' or 'test'; always the same images."""
     rng = np.random.default_rng(_SEEDS[part])
     plain, grounds = digits.part(part, None), strips(_photographs(), part)
-    ink = plain.images[..., 0] / 255
+    ink = np.asarray(plain.images)[..., 0] / 255
     copies = _COPIES[part]
     images = []
     for _ in range(copies):

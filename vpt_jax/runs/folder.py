@@ -159,7 +159,7 @@ def _claim(
 ) -> None:
     """Write what a folder holds into a new one, compare it in an old one."""
     path = file.parent
-    with explained(path, "workdir "):
+    with explained(path):
         make(path)
         with locks.held(path / "claim.lock", wait=True):
             found = read_json(file)

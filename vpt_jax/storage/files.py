@@ -113,8 +113,7 @@ class Lines:
 
     def __init__(self, path: Folder, lines: list[str]):
         """Begin with these `lines`, whatever is there."""
-        self._path, self._lines = path, lines
-        self._is_new, self._written = False, 0.0
+        self._path, self._lines = path, lines  # those of a bucket grow
         self._write()
 
     def add(self, line: str) -> None:

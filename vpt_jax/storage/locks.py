@@ -48,7 +48,7 @@ def held(path: Folder, wait: bool, instead: str = "") -> Iterator[None]:
         with _file_lock(path, wait, instead):
             yield
         return
-    with explained(path.parent, "workdir "):
+    with explained(path.parent):
         claim = _take(path, wait, instead)
     done = threading.Event()
     renewing = threading.Thread(target=claim.renew_until, args=(done,), daemon=True)
@@ -63,11 +63,9 @@ def held(path: Folder, wait: bool, instead: str = "") -> Iterator[None]:
 
 @contextlib.contextmanager
 def _file_lock(path: pathlib.Path, wait: bool, instead: str) -> Iterator[None]:
-    try:
+    with explained(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "a+")
-    except OSError as error:
-        raise UserError(f"workdir {path.parent} cannot be used: {error}") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -21,6 +21,10 @@ Folder = pathlib.Path | Remote
 
 DRIVERS = {"gs": "gcsfs", "s3": "s3fs"}
 EXTRAS = {"gs": "gcs", "s3": "s3"}
+CREDENTIALS = {
+    "gs": "run 'gcloud auth application-default login'",
+    "s3": "run 'aws configure'",
+}
 
 
 def scheme(name: str | os.PathLike) -> str:
@@ -98,12 +102,8 @@ def objects(folder: Remote) -> list[Folder]:
 
 
 @contextlib.contextmanager
-def explained(path: Folder, what: str = "") -> Iterator[None]:
-    """One line instead of what storage raises while the block runs.
-
-    Args:
-        path: Is named.
-        what: Such as 'workdir '.
+def explained(path: Folder) -> Iterator[None]:
+    """One line that names `path` instead of what storage raises in the block.
 
     Raises:
         UserError: Not there, not allowed, or no answer.
@@ -116,7 +116,7 @@ def explained(path: Folder, what: str = "") -> Iterator[None]:
         if not (isinstance(error, OSError) or is_remote(path)):
             raise
         reason = _reason(path, error)
-        raise UserError(f"{what}{path} cannot be used: {reason}") from error
+        raise UserError(f"{path} cannot be used: {reason}") from error
 
 
 def _reason(path: Folder, error: Exception) -> str:
@@ -131,8 +131,12 @@ def _reason(path: Folder, error: Exception) -> str:
             if epath.Path(f"{scheme(path)}://{bucket}").exists():
                 return "there is nothing of that name"
         return f"there is no bucket {bucket}; make it, or mend the name"
-    if kind == "DefaultCredentialsError" or code == 401 or "Anonymous caller" in text:
-        return "no credentials; run 'gcloud auth application-default login'"
+    if (
+        kind in ("DefaultCredentialsError", "NoCredentialsError")
+        or code == 401
+        or "Anonymous caller" in text
+    ):
+        return f"no credentials; {CREDENTIALS[scheme(path)]}"
     if isinstance(error, PermissionError) or code == 403 or "Forbidden" in text:
         return f"bucket {bucket} does not allow it ({text.split('Forbidden: ')[-1]})"
-    return f"{text or kind}"
+    return text or kind
