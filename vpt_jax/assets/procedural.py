@@ -11,7 +11,7 @@ array x + iy. Axes: B batch, C classes, J strokes, K sections of a stroke, P poi
 h w image.
 """
 
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -465,13 +465,13 @@ def _render_labels(
 # --------------------------------------------------------------------------- scenes
 
 _SCENES = 0.6  # share of images that show a glyph or two upon a shape or a texture
-_PAIRS = 0.5  # share of those that show two
+_PAIRS = 0.5  # share of those that show two, where three things are allowed
 _CONTRAST = (0.25, 0.7)  # of a glyph's brightness to what it covers
 _TINT = 0.15  # how far its red, green and blue are from that
 
 
 def _render_scenes(
-    rng: np.random.Generator, labels: Int32[np.ndarray, "B"], size: int
+    rng: np.random.Generator, labels: Int32[np.ndarray, "B"], size: int, pairs: float
 ) -> UInt8[np.ndarray, "B h w 3"]:
     """Images of which most show several things; the class is that of any of them."""
     images = _render_labels(rng, labels, size)
@@ -482,12 +482,13 @@ def _render_scenes(
     first, second = rng.integers(0, NUM_GLYPHS, (2, n), dtype=np.int32)
     first = np.where(of_glyph, own, first)
     scene = _render_labels(rng, np.where(of_glyph, ground, own), size)
-    pair = rng.random(n) < _PAIRS
+    pair = rng.random(n) < pairs
     scene[~pair] = _paint(rng, scene[~pair], _glyph_ink(rng, first[~pair], size))
     left = rng.random(pair.sum()) < 0.5
     for labels_of, at_left in ((first[pair], left), (second[pair], ~left)):
-        half = _glyph_ink(rng, labels_of, size // 2)
-        scene[pair] = _paint(rng, scene[pair], _put(rng, half, at_left))
+        if len(labels_of):
+            half = _glyph_ink(rng, labels_of, size // 2)
+            scene[pair] = _paint(rng, scene[pair], _put(rng, half, at_left))
     images[rows] = scene
     return images
 
@@ -524,26 +525,28 @@ def _paint(rng: np.random.Generator, grounds, ink):
 
 
 def render(
-    num_images: int, seed: int, image_size: int = 32, scenes: bool = False
+    num_images: int, seed: int, image_size: int = 32, things: int = 1
 ) -> tuple[UInt8[np.ndarray, "B h w 3"], Int32[np.ndarray, "B"]]:
     """Draws labelled images; the same arguments give the same images.
 
     Args:
       num_images: how many; their classes are drawn uniformly from NUM_CLASSES.
       seed: decides labels and examples, never what the classes are.
-      image_size: height and width in pixels, even, at least 16; with scenes 32.
-      scenes: whether most images show several things, of which any is the class.
+      image_size: height and width in pixels, even, at least 16; of three things 32.
+      things: 1, 2 or 3: how many an image may show, of which any is the class.
 
     Returns:
       Images as uint8 RGB, and their classes.
     """
-    least = 2 * _MAX_NATIVE if scenes else _MAX_NATIVE
+    least = 2 * _MAX_NATIVE if things == 3 else _MAX_NATIVE
     if image_size < least:
         raise UserError(
             f"image_size is {image_size}; procedural images need at least "
             f"{least} pixels a side: choose a larger size."
         )
-    draw = _render_scenes if scenes else _render_labels
+    draw = _render_labels
+    if things > 1:
+        draw = partial(_render_scenes, pairs=_PAIRS if things == 3 else 0.0)
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, NUM_CLASSES, num_images, dtype=np.int32)
     images = np.empty((num_images, image_size, image_size, 3), np.uint8)

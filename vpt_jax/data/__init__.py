@@ -13,14 +13,14 @@ from vpt_jax.errors import UserError
 _PROCEDURAL_PARTS = {"train": (120_000, 0), "val": (2_000, 1), "test": (5_000, 2)}
 
 
-def _procedural(name: str, scenes: bool) -> Task:
+def _procedural(name: str, things: int) -> Task:
     """Rendered images: (number of images, seed) of each part in `_PROCEDURAL_PARTS`."""
     from vpt_jax.assets import procedural  # only the pre-training of the tiny backbone
 
     def part(part: str, data_dir: str | None) -> Examples:
         num_images, seed = _PROCEDURAL_PARTS[part]
         # All of them: image i depends on how many are rendered with it.
-        images, labels = procedural.render(num_images, seed, scenes=scenes)
+        images, labels = procedural.render(num_images, seed, things=things)
         ids = tuple(f"{name}/{part}/{index:06d}" for index in range(num_images))
         return Examples(images, labels.astype(np.int32), ids)
 
@@ -45,8 +45,8 @@ TASKS: dict[str, Callable[[], Task]] = {
     "digits": digits.make_task,
     "digits_photo": digits_photo.make_task,
     **{
-        name: functools.partial(_procedural, name, scenes)
-        for name, scenes in (("procedural", False), ("procedural_scenes", True))
+        name: functools.partial(_procedural, name, things)
+        for things, name in enumerate(("procedural", "procedural2", "procedural3"), 1)
     },
 }
 
