@@ -1,6 +1,6 @@
 """Visual Prompt Tuning in JAX and Flax: `tune` a configuration, `load` the result."""
 
-from vpt_jax.api import Classifier, load, tune
+from vpt_jax.api import Bank, Classifier, load, tune
 from vpt_jax.errors import UserError
 
-__all__ = ["Classifier", "UserError", "load", "tune"]
+__all__ = ["Bank", "Classifier", "UserError", "load", "tune"]

@@ -1,16 +1,17 @@
-"""The Python interface: `tune` a configuration, `load` what was tuned."""
+"""The Python interface: `tune` a configuration, `load` what was tuned, one or many."""
 
 import os
 
 from vpt_jax import resolution
 from vpt_jax.checkpoints import Pretrained
 from vpt_jax.runs.run import default_path, run
+from vpt_jax.serving.bank import Bank
 from vpt_jax.serving.classifier import Classifier
 from vpt_jax.serving.load import load
 from vpt_jax.storage import paths
 from vpt_jax.types import Config
 
-__all__ = ["Classifier", "load", "tune"]
+__all__ = ["Bank", "Classifier", "load", "tune"]
 
 
 def tune(

@@ -1,0 +1,284 @@
+"""Many tuned tasks on one frozen backbone: a batch mixes them image by image.
+
+Tasks that differ in nothing but the values of their tensors share a `Shelf` and run as
+one program; tasks of other methods, options, prompt lengths, image sizes or presets
+have a shelf of their own, and a call runs one batch of each after the other. Numbers of
+classes are rounded up to powers of two, of which a task sees its own.
+"""
+
+import dataclasses
+import os
+import threading
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+
+from vpt_jax import checkpoints, export, parallel, resolution
+from vpt_jax import precision as precisions
+from vpt_jax.checkpoints import Pretrained
+from vpt_jax.data import preprocess
+from vpt_jax.data.examples import Image
+from vpt_jax.errors import UserError
+from vpt_jax.experiment import NetworkChoice
+from vpt_jax.network import Network
+from vpt_jax.objectives import OBJECTIVES
+from vpt_jax.serving.classifier import MAX_BATCH
+from vpt_jax.serving.load import find
+from vpt_jax.serving.shelf import Shelf
+from vpt_jax.storage.paths import Folder
+from vpt_jax.training import inputs
+from vpt_jax.types import flatten, path_name
+
+FEWEST_CLASSES = 16  # that a head is made for
+
+View = UInt8[np.ndarray, "{size} {size} 3"] | Float32[np.ndarray, "{size} {size} 3"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+    """One of the tasks of a bank; its tensors stay there as long as it is held.
+
+    Attributes:
+        name: In the bank.
+        classes: Names of its C classes.
+        manifest: Of its export.
+        folder: Of its export.
+        shelf, slot: Where its tensors are.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    manifest: dict
+    folder: Folder
+    shelf: Shelf
+    slot: int
+
+    def view(self, image: Image) -> np.ndarray:
+        """An RGB image of any size, resized and cropped as the task sees it."""
+        network = self.shelf.network
+        return preprocess.view(network.preset, image, network.image_size)
+
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Of its own classes, from what the head gives."""
+        own = outputs[..., : len(self.classes)]
+        return self.shelf.network.objective.probabilities(own)
+
+
+class Bank:
+    """A frozen backbone in memory once, and the tuned tensors of many tasks.
+
+    `load`, `unload` and `predict` may be called from several threads. Loading a task of
+    a signature that is known compiles nothing.
+
+    Args:
+        backbone: Its name, such as 'vit_b16'.
+        checkpoint: A path or address; None: the zoo's file.
+        precision: 'float32' or 'bfloat16'; None: the best that the devices have.
+        max_batch: The most images at once, a power of two.
+
+    Raises:
+        UserError: No such backbone, or it cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        checkpoint: str | None = None,
+        *,
+        precision: str | None = None,
+        max_batch: int = MAX_BATCH,
+    ):
+        self.backbone, self.checkpoint = backbone, checkpoint
+        self.precision = precision or precisions.best()
+        precisions.check(self.precision)
+        self.max_batch = max_batch
+        self._mesh = parallel.make_mesh(1, max_batch)
+        self._lock = threading.RLock()
+        self._tasks: dict[str, Task] = {}
+        self._shelves: dict[NetworkChoice, Shelf] = {}
+        self._exact: dict[NetworkChoice, Network] = {}
+        self._sizes: dict[int, Pretrained] = {}
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """What is loaded, by name."""
+        return dict(self._tasks)
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the backbone's file; None before the first task."""
+        return next((known.sha256 for known in self._sizes.values()), None)
+
+    def load(self, name: str, path: str | os.PathLike, seed: int | None = None) -> Task:
+        """Take in a tuned task; one of the same name is replaced as a whole.
+
+        Args:
+            name: What it will be called.
+            path: Of a run, a sweep or an export, as for `vpt_jax.load`.
+            seed: Of a run with several.
+
+        Raises:
+            UserError: No export, of another backbone, or with tensors that are not
+                finite; the bank is as it was.
+        """
+        folder, manifest = find(path, seed)
+        if manifest["backbone"] != self.backbone:
+            raise UserError(
+                f"{folder} was tuned on a {manifest['backbone']}, not on the "
+                f"{self.backbone} of this bank; open another bank for it"
+            )
+        classes = tuple(manifest["classes"])
+        choice = resolution.restore_network(
+            manifest["config"],
+            len(classes),
+            OBJECTIVES[manifest["objective"]],
+            self.checkpoint,
+            self.precision,
+        )
+        # Where it is, and how a run divided it, makes no difference here.
+        plain = dataclasses.replace(
+            choice.backbone, checkpoint=None, remat=False, shard=False
+        )
+        choice = dataclasses.replace(choice, backbone=plain)
+        with self._lock:
+            network = self._network(choice)
+            if network.pretrained.sha256 != manifest["checkpoint_sha256"]:
+                raise UserError(
+                    f"{folder} was tuned on a {self.backbone} with sha256 "
+                    f"{manifest['checkpoint_sha256']}, but this bank's, "
+                    f"{network.pretrained.source}, has {network.pretrained.sha256}; "
+                    "open another bank for it"
+                )
+            trees = export.read_tensors(folder, network)
+            _check_finite(folder, trees)
+            shelf = self._shelf(choice)
+            slot = shelf.put(shelf.row(*trees))
+            task = Task(name, classes, manifest, folder, shelf, slot)
+            weakref.finalize(task, shelf.free, slot)
+            self._tasks[name] = task
+        return task
+
+    def unload(self, name: str) -> None:
+        """Let a task go; its room is free when the calls that use it have ended."""
+        with self._lock:
+            self.task(name)
+            del self._tasks[name]
+
+    def task(self, name: str) -> Task:
+        """The task of that name.
+
+        Raises:
+            UserError: None of those that are loaded.
+        """
+        found = self._tasks.get(name)
+        if found is None:
+            known = ", ".join(sorted(self._tasks)) or "none"
+            raise UserError(f"no task {name!r} is loaded; there are: {known}")
+        return found
+
+    def predict(
+        self, images: Sequence[Image], tasks: Sequence[str]
+    ) -> list[Float[np.ndarray, " C"]]:
+        """Class probabilities of RGB images of any sizes, each for its own task.
+
+        Args:
+            images: n of them; the same object may occur often.
+            tasks: n names.
+        """
+        if len(images) != len(tasks):
+            raise UserError(f"{len(images)} images for {len(tasks)} names of tasks")
+        views: dict[tuple, np.ndarray] = {}
+        asked = []
+        for image, name in zip(images, tasks, strict=True):
+            task = self.task(name)
+            network = task.shelf.network
+            key = id(image), network.preset, network.image_size
+            if key not in views:
+                views[key] = task.view(image)
+            asked.append((task, views[key]))
+        return self.run(asked)
+
+    def run(
+        self, asked: Sequence[tuple[Task, np.ndarray]]
+    ) -> list[Float[np.ndarray, " C"]]:
+        """Probabilities for pairs of a task and what its `view` gave."""
+        found: list = [None] * len(asked)
+        started = (
+            (rows, task.shelf.run([asked[n][0].slot for n in rows], images))
+            for task, rows in _batches(asked, self.max_batch)
+            for images in [np.stack([asked[n][1] for n in rows])]
+        )
+        for rows, outputs in inputs.behind(started):
+            for n, own in zip(rows, parallel.fetch(outputs), strict=False):
+                found[n] = asked[n][0].probabilities(own)
+        return found
+
+    def compile(self) -> None:
+        """Compile all that the loaded tasks can ask for, so that no call has to."""
+        with self._lock:
+            shelves = list(self._shelves.values())
+        for shelf in shelves:
+            shelf.compile()
+
+    def _shelf(self, choice: NetworkChoice) -> Shelf:
+        """That of a signature, made where it is the first of its kind."""
+        wide = max(FEWEST_CLASSES, 1 << (choice.num_classes - 1).bit_length())
+        choice = dataclasses.replace(choice, num_classes=wide)
+        if choice not in self._shelves:
+            network = self._network(choice)
+            self._shelves[choice] = Shelf(network, self._mesh, self.max_batch)
+        return self._shelves[choice]
+
+    def _network(self, choice: NetworkChoice) -> Network:
+        """The network of a choice, on the one backbone of the bank."""
+        if choice not in self._exact:
+            size = choice.backbone.image_size
+            if size not in self._sizes:
+                self._sizes[size] = self._pretrained(size)
+            self._exact[choice] = choice.make(self._sizes[size])
+        return self._exact[choice]
+
+    def _pretrained(self, size: int) -> Pretrained:
+        """The backbone for images of that size; what it shares with others is shared,
+        which is all but position embeddings."""
+        dtype = jnp.dtype(self.precision)
+        found = checkpoints.load(
+            self.backbone, self.checkpoint, size, dtype=dtype, frozen_dtype=dtype
+        )
+        params = parallel.place(found.params, parallel.replicated(self._mesh))
+        for other in self._sizes.values():
+            params = jax.tree.map(_shared, params, other.params)
+        return dataclasses.replace(found, params=params)
+
+
+def _shared(new: jax.Array, old: jax.Array) -> jax.Array:
+    return old if new.shape == old.shape and bool((new == old).all()) else new
+
+
+def _batches(
+    asked: Sequence[tuple[Task, np.ndarray]], most: int
+) -> Iterable[tuple[Task, list[int]]]:
+    """(a task of the batch, numbers of the pairs in it), each batch of one shelf."""
+    groups: dict[tuple, list[int]] = {}
+    for n, (task, _) in enumerate(asked):
+        alone = None if task.shelf.mixes else task.slot
+        groups.setdefault((id(task.shelf), alone), []).append(n)
+    for rows in groups.values():
+        for start in range(0, len(rows), most):
+            part = rows[start : start + most]
+            yield asked[part[0]][0], part
+
+
+def _check_finite(folder: Folder, trees: tuple) -> None:
+    """Raise UserError where a tensor is not finite."""
+    for tree in trees:
+        for path, leaf in flatten(tree).items():
+            if not np.isfinite(leaf).all():
+                raise UserError(
+                    f"{folder / export.TENSORS}: {path_name(path)} is not finite; tune "
+                    "it again with a lower learning rate"
+                )
