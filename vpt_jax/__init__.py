@@ -3,4 +3,6 @@
 from vpt_jax.api import Bank, Classifier, load, tune
 from vpt_jax.errors import UserError
 
+__version__ = "0.1.0"
+
 __all__ = ["Bank", "Classifier", "UserError", "load", "tune"]

@@ -19,12 +19,16 @@ from vpt_jax.storage.paths import Folder
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/, with its argument after a colon."
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+_WORKDIR = flags.DEFINE_multi_string(
+    "workdir", [], "Folder of the run; predict, serve: several may be given."
+)
 _IMAGES = flags.DEFINE_multi_string(
     "images", [], "predict: a file or folder; more may follow as plain arguments."
 )
 _SEED = flags.DEFINE_integer(
-    "seed", None, "eval, predict: of a run with several (default: says which it takes)."
+    "seed",
+    None,
+    "eval, predict, serve: of a run with several (default: says which it takes).",
 )
 _PROCESSES = flags.DEFINE_integer(
     "processes",
@@ -41,11 +45,27 @@ _PROCESS = flags.DEFINE_integer(
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "predict: a .csv or .json file (default: in the workdir); plan: a .json file; "
+    "predict: a .csv or .json file (default: in the workdir, or here where there are "
+    "several); plan: a .json file; "
     "report: a .md page to write as well, its figures in a folder beside it.",
 )
 _TUNED = flags.DEFINE_string(
     "tuned", None, "report: a .csv table that the winners of sweeps are added to."
+)
+_HOST = flags.DEFINE_string(
+    "host", "127.0.0.1", "serve: the address to listen at; 0.0.0.0 is all of them."
+)
+_PORT = flags.DEFINE_integer(
+    "port", 8000, "serve: 0 is any that is free.", lower_bound=0, upper_bound=65535
+)
+_WINDOW = flags.DEFINE_float(
+    "window", 2, "serve: milliseconds that an image waits for others.", lower_bound=0
+)
+_MAX_BATCH = flags.DEFINE_integer(
+    "max_batch", 64, "serve: the most images at once, a power of two.", lower_bound=1
+)
+_REPOSITORY = flags.DEFINE_string(
+    "repository", None, "serve: folder of exports that requests may load and unload."
 )
 _ON = flags.DEFINE_string(
     "on", None, "plan: v5e:4x8 and other TPU slices, h200, b200:8 and other GPUs, cpu."
@@ -121,7 +141,7 @@ def train(_) -> int:
         raise UserError(
             f"--config has {count} variants, a sweep each: use --mode sweep"
         )
-    result = vpt_jax.tune(config, _WORKDIR.value)
+    result = vpt_jax.tune(config, _one_workdir())
     if parallel.is_first():
         summary.show(result)
     return 0 if result["status"] == "ok" else 1
@@ -135,7 +155,7 @@ def sweep(_) -> int:
     from vpt_jax.sweeps.run import default_path, sweep
 
     config = need(_CONFIG.value, "--config")
-    workdir = _WORKDIR.value or default_path(config)
+    workdir = _one_workdir() or default_path(config)
     results = sweep(config, workdir)
     if parallel.is_first():
         for result in results:
@@ -176,18 +196,37 @@ def evaluate(_) -> int:
 
 
 def predict(more: list[str]) -> int:
-    """Classify image files."""
-    from vpt_jax.serving.predict import predict_files
+    """Classify image files, for one tuned task or for several in one pass."""
+    from vpt_jax.serving.predict import predict_files, predict_tasks
     from vpt_jax.storage.paths import located
 
-    workdir = _workdir()
     images = need(_IMAGES.value + more, "--images")
-    output = located(_OUTPUT.value or workdir / "predictions.csv")
-    model, _ = _tuned("backbone.checkpoint")
-    done, broken = predict_files(model, images, output)
+    if len(_WORKDIR.value) > 1:
+        output = located(_OUTPUT.value or "predictions.csv")
+        done, broken = predict_tasks(_bank(), images, output)
+    else:
+        output = located(_OUTPUT.value or _workdir() / "predictions.csv")
+        model, _ = _tuned("backbone.checkpoint")
+        done, broken = predict_files(model, images, output)
     print(f"{done} images classified: {output}")
     if broken:
         return fail(f"{len(broken)} of {done + len(broken)} files could not be decoded")
+    return 0
+
+
+def serve(_) -> int:
+    """Answer requests for any number of tuned tasks on one backbone."""
+    try:
+        from vpt_jax.serving.serve import serve
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"--mode serve needs {error.name}: pip install '.[serve]'"
+        ) from error
+
+    repository = pathlib.Path(_REPOSITORY.value) if _REPOSITORY.value else None
+    if repository is not None and not repository.is_dir():
+        raise UserError(f"--repository {repository} is no folder")
+    serve(_bank(), _HOST.value, _PORT.value, _WINDOW.value / 1000, repository)
     return 0
 
 
@@ -244,6 +283,7 @@ MODES = {
     "report": report,
     "eval": evaluate,
     "predict": predict,
+    "serve": serve,
     "doctor": doctor,
     "prepare": prepare,
     "plan": plan,
@@ -267,7 +307,37 @@ def fail(message: str) -> int:
 def _workdir() -> Folder:
     from vpt_jax.storage.paths import workdir
 
-    return workdir(need(_WORKDIR.value, "--workdir"))
+    return workdir(need(_one_workdir(), "--workdir"))
+
+
+def _one_workdir() -> str | None:
+    """The --workdir of a mode that has one, if it is given."""
+    given = _WORKDIR.value
+    if len(given) > 1:
+        raise UserError(
+            f"--mode {_MODE.value} takes one --workdir, not {len(given)}: "
+            f"{', '.join(given)}"
+        )
+    return given[0] if given else None
+
+
+def _bank():
+    """All exports below every --workdir, on their common backbone."""
+    from vpt_jax.serving.bank import open_bank
+    from vpt_jax.serving.exported import exports_below
+
+    folders: dict = {}
+    for workdir in need(_WORKDIR.value, "--workdir"):
+        found = exports_below(workdir)
+        twice = sorted(folders.keys() & found.keys())
+        if twice:
+            raise UserError(
+                f"two of the --workdir hold a {twice[0]!r}; give the folder above both"
+            )
+        folders |= found
+    given = _heeded("backbone.checkpoint")
+    checkpoint = given.get("backbone.checkpoint")
+    return open_bank(folders, checkpoint, _SEED.value, max_batch=_MAX_BATCH.value)
 
 
 def _print_report(workdir: Folder, page: Folder | None = None) -> None:
@@ -288,19 +358,25 @@ def _tuned(*obeyed: str):
     """
     from vpt_jax.serving.load import find, open_export
 
-    config, given = _CONFIG.value, {}
+    config, given = _CONFIG.value, _heeded(*obeyed)
+    directory, manifest = find(_workdir(), _SEED.value)
     if config is not None:
-        given = config_flags.get_override_values(flags.FLAGS["config"])
+        _refuse_another(config, manifest["config"])
+    return open_export(directory, manifest, given.get("backbone.checkpoint")), given
+
+
+def _heeded(*obeyed: str) -> dict:
+    """What --config changes, by key; see `_tuned`."""
+    if _CONFIG.value is None:
+        return {}
+    given = config_flags.get_override_values(flags.FLAGS["config"])
     ignored = [key for key in given if key not in obeyed]
     if ignored:
         raise UserError(
             f"--mode {_MODE.value} takes everything from the run and cannot heed "
             f"--config.{ignored[0]}; it heeds --config.{', --config.'.join(obeyed)}"
         )
-    directory, manifest = find(_workdir(), _SEED.value)
-    if config is not None:
-        _refuse_another(config, manifest["config"])
-    return open_export(directory, manifest, given.get("backbone.checkpoint")), given
+    return given
 
 
 def _refuse_another(config, found: dict) -> None:
@@ -317,7 +393,7 @@ def _refuse_another(config, found: dict) -> None:
     for what, (named, was) in pairs.items():
         if named != was:
             raise UserError(
-                f"--config names another {what} than the run in {_WORKDIR.value} has: "
+                f"--config names another {what} than the run in {_one_workdir()} has: "
                 f"{named}, not {was}; leave --config out or name that one"
             )
 

@@ -3,7 +3,8 @@
 import numpy as np
 from reports.test_seen import examples_of, tuned_of
 
-from vpt_jax.reports import looks, seen
+from vpt_jax.reports import looks
+from vpt_jax.serving import attention
 
 
 def test_a_row_for_each_network():
@@ -18,7 +19,7 @@ def test_a_row_for_each_network():
             right = axis.xaxis.label.get_color() == looks.RIGHT
             assert right == (found == label)
         # ---- brightest where CLS looks most
-        weights = np.asarray(seen.attention(one, examples)[:, 0]).reshape(3, 2, 2)
+        weights = np.asarray(attention.attention(one, examples)[:, 0]).reshape(3, 2, 2)
         shown = looks._light(weights[0].ravel(), 8)[..., 0]
         assert shown.max() == 1 and np.isclose(shown.min(), looks.DARK)
         corner = {0: (0, 0), 1: (0, -1), 2: (-1, 0), 3: (-1, -1)}

@@ -9,6 +9,7 @@ from training import tiny
 from vpt_jax import parallel
 from vpt_jax.data.examples import Examples
 from vpt_jax.reports import seen
+from vpt_jax.serving import attention
 from vpt_jax.serving.classifier import Classifier
 from vpt_jax.training import programs
 
@@ -41,7 +42,7 @@ def test_the_head_makes_the_logits_of_the_features():
 def test_attention_of_prompts():
     """Rows of the last block's softmax: of CLS and two prompts, over four patches."""
     tuned = tuned_of("prompt", length=2)
-    found = np.asarray(seen.attention(tuned, examples_of(3)))
+    found = np.asarray(attention.attention(tuned, examples_of(3)))
     assert found.shape == (3, 3, 4)
     assert (found > 0).all() and (found.sum(-1) < 1).all()
     # ---- uniform weights where all keys are equal: 4 of 7 tokens are patches
@@ -51,9 +52,9 @@ def test_attention_of_prompts():
     kernel = model.backbone.blocks[-1].attn.key.kernel
     kernel[...] = jnp.zeros_like(kernel[...])
     images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 3)))
-    weights = seen.attention_of(model, images.astype(jnp.float32))
+    weights = attention.attention_of(model, images.astype(jnp.float32))
     np.testing.assert_allclose(weights, np.full((2, 3, 4), 1 / 7), atol=1e-6)
-    assert seen.attention(tuned_of("linear"), examples_of(3)).shape == (3, 1, 4)
+    assert attention.attention(tuned_of("linear"), examples_of(3)).shape == (3, 1, 4)
 
 
 def test_both_figures_are_drawn():
@@ -61,7 +62,7 @@ def test_both_figures_are_drawn():
     cloud = seen.tsne(seen.features(tuned, examples), examples.labels)
     points = [len(dots.get_offsets()) for dots in cloud.axes[0].collections]
     assert sum(points) == len(examples) and len(points) == len(set(examples.labels))
-    weights = seen.attention(tuned, examples)
+    weights = attention.attention(tuned, examples)
     maps = seen.attention_maps(tuned, examples, weights)
     titles = [axis.get_title() for axis in maps.axes[:5]]
     assert titles == ["image", "CLS", "mean of prompts", "prompt 1", "prompt 2"]

@@ -209,3 +209,22 @@ def test_damaged_exports(run, tmp_path):
     (copy / "manifest.json").write_text("{")
     with pytest.raises(UserError, match="manifest.json is not valid JSON"):
         vpt_jax.load(copy)
+
+
+def test_several_tasks_are_columns_of_one_table(run, model, tmp_path, command, photos):
+    """Each as by itself; a file that cannot be decoded is left out."""
+    other = shutil.copytree(run[0], tmp_path / "other")
+    alone, both = tmp_path / "alone.csv", tmp_path / "both.csv"
+    predict_files(model, [str(photos)], alone)
+    flags = [f"--workdir={run[0]}", f"--workdir={other}", f"--output={both}"]
+    code, _, error = command("--mode=predict", *flags, photos)
+    assert code == 2
+    assert "1 of 4 files could not be decoded" in error
+    with open(alone) as one, open(both) as two:
+        for wanted, row in zip(csv.DictReader(one), csv.DictReader(two), strict=True):
+            assert row.pop("path") == wanted.pop("path")
+            assert len(row) == 2 * len(wanted) > 0
+            for name in ("run", "other"):
+                assert row[f"{name} class"] == wanted["class"]
+                found = float(row[f"{name} probability"])
+                assert abs(found - float(wanted["probability"])) < 1e-5

@@ -31,6 +31,10 @@ MAX_PIXELS = 89_478_485  # where Pillow warns of a decompression bomb: 256 MiB o
 MAX_ASPECT = 200  # resizing the shorter side to 512 px makes 102,400 px of the longer
 
 
+class OversizedError(UserError):
+    """An image of more than `MAX_PIXELS`."""
+
+
 def read_image(path: pathlib.Path) -> UInt8[np.ndarray, "h w 3"]:
     """An image file as RGB.
 
@@ -56,6 +60,8 @@ def decode_image(encoded: bytes) -> UInt8[np.ndarray, "h w 3"]:
     """The content of an image file as RGB: see `read_image`."""
     try:
         return _decode(io.BytesIO(encoded))
+    except (OversizedError, Image.DecompressionBombError) as error:
+        raise OversizedError(_reason(error)) from error
     except Exception as error:
         raise UserError(f"cannot be read as an image ({_reason(error)})") from error
 
@@ -93,7 +99,7 @@ def _decode(file: pathlib.Path | io.BytesIO) -> UInt8[np.ndarray, "h w 3"]:
         width, height = image.size  # known from the header; nothing is decoded yet
         # Checked here: how Pillow's warning is treated is one setting for all threads.
         if width * height > MAX_PIXELS:
-            raise ValueError(
+            raise OversizedError(
                 f"{width} x {height} px are more than {MAX_PIXELS:,} pixels"
             )
         if max(width, height) > MAX_ASPECT * min(width, height):

@@ -6,7 +6,8 @@ from jaxtyping import Float
 from vpt_jax import data, methods
 from vpt_jax.data import preprocess
 from vpt_jax.data.examples import Examples
-from vpt_jax.reports import seen, style
+from vpt_jax.reports import style
+from vpt_jax.serving.attention import attention
 from vpt_jax.serving.classifier import Classifier
 from vpt_jax.serving.load import load
 from vpt_jax.storage.files import write_bytes
@@ -60,7 +61,7 @@ def _label(tuned: Classifier) -> str:
 def _view(axes: np.ndarray, tuned: Classifier, examples: Examples) -> None:
     objective, size = tuned.network.objective, tuned.network.image_size
     outputs = tuned.outputs(examples)
-    weights = seen.attention(tuned, examples)
+    weights = attention(tuned, examples)
     for k, axis in enumerate(axes):
         image = preprocess.resize_host(examples.images[k], size) / 255
         # Dark where CLS does not look.

@@ -4,10 +4,7 @@ t-SNE of the features before the head is the paper's figure 9 (there the CLS tok
 the attention of prompts shows which patches they read in the last block.
 """
 
-from typing import Any
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
@@ -18,11 +15,11 @@ from vpt_jax import data
 from vpt_jax.data import preprocess
 from vpt_jax.data.examples import Examples
 from vpt_jax.errors import UserError
-from vpt_jax.model import Context, Model
 from vpt_jax.progress import say
 from vpt_jax.reports import result, style
 from vpt_jax.reports.collect import Run
 from vpt_jax.reports.style import Canvas, Figure
+from vpt_jax.serving.attention import attention
 from vpt_jax.serving.classifier import Classifier
 from vpt_jax.serving.load import load
 from vpt_jax.training import inputs
@@ -72,48 +69,6 @@ def features(tuned: Classifier, examples: Examples) -> Float[np.ndarray, "n D"]:
     )
 
 
-def attention(tuned: Classifier, examples: Examples) -> Float[Array, "B Q N"] | None:
-    """`attention_of` a tuned model, on the first images."""
-    trainable, stats = tuned.trainable, tuned.stats
-    graphdef, _, frozen, _ = tuned.network.parts
-    model = nnx.merge(graphdef, trainable, frozen, stats)
-    raw = next(inputs.batches(tuned.network, examples, len(examples)))[2]
-    return attention_of(model, tuned.network.normalised(jnp.asarray(raw)))
-
-
-def attention_of(
-    model: Model, images: Float[Array, "B h w 3"]
-) -> Float[Array, "B Q N"] | None:
-    """Weights of [CLS, P prompts] over the N patches in the last block, mean of heads.
-
-    Returns:
-        None where the network has no CLS token, or no such attention.
-    """
-    backbone: Any = model.backbone  # of those families that have such attention
-    blocks = backbone.blocks
-    last: Any = getattr(blocks[-1], "attn", None)
-    first = getattr(backbone, "num_prefix", 0)
-    if not hasattr(last, "query") or first < 1:
-        return None
-    plain = jax.eval_shape(lambda x: model.prefix(x, 1), images)
-    tokens = model.prefix(images, len(blocks))
-    context = Context(model.backbone, None, False)
-    for edit in model.edits.values():
-        tokens = edit.before_block(len(blocks) - 1, tokens, context)
-    added = tokens.shape[1] - plain.shape[1]
-    x = blocks[-1].norm1(tokens)
-    asking = x[:, : first + added]
-    query, key = (
-        y.reshape(*y.shape[:2], last.heads, -1)
-        for y in (last.query(asking), last.key(x))
-    )
-    scores = jnp.einsum("bnhk,bmhk->bhnm", query, key) * query.shape[-1] ** -0.5
-    weights = jax.nn.softmax(scores.astype(jnp.float32)).mean(1)
-    # One row for CLS (the first of the prefix), one for each prompt.
-    rows = jnp.concatenate([weights[:, :1], weights[:, first:]], axis=1)
-    return rows[:, :, first + added :]
-
-
 def tsne(vectors: Float[np.ndarray, "n D"], labels: np.ndarray) -> Canvas:
     """The features in two dimensions, coloured by class."""
     perplexity = min(30, max(2, len(vectors) // 4))
@@ -138,7 +93,9 @@ def tsne(vectors: Float[np.ndarray, "n D"], labels: np.ndarray) -> Canvas:
 
 
 def attention_maps(
-    tuned: Classifier, examples: Examples, weights: Float[Array, "B Q N"]
+    tuned: Classifier,
+    examples: Examples,
+    weights: Float[Array, "B Q N"],
 ) -> Canvas:
     """A row per image: it, and where CLS, all prompts and single ones look."""
     cls, prompts = np.asarray(weights[:, 0]), np.asarray(weights[:, 1:])

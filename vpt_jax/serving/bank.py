@@ -31,7 +31,7 @@ from vpt_jax.serving.load import find
 from vpt_jax.serving.shelf import Shelf
 from vpt_jax.storage.paths import Folder
 from vpt_jax.training import inputs
-from vpt_jax.types import flatten, path_name
+from vpt_jax.types import count, flatten, path_name
 
 FEWEST_CLASSES = 16  # that a head is made for
 
@@ -47,6 +47,7 @@ class Task:
         classes: Names of its C classes.
         manifest: Of its export.
         folder: Of its export.
+        size: How many numbers were tuned.
         shelf, slot: Where its tensors are.
     """
 
@@ -54,6 +55,7 @@ class Task:
     classes: tuple[str, ...]
     manifest: dict
     folder: Folder
+    size: int
     shelf: Shelf
     slot: int
 
@@ -92,12 +94,14 @@ class Bank:
         precision: str | None = None,
         max_batch: int = MAX_BATCH,
     ):
+        if max_batch < 1 or max_batch & (max_batch - 1):
+            raise UserError(f"max_batch {max_batch} must be a power of two")
         self.backbone, self.checkpoint = backbone, checkpoint
         self.precision = precision or precisions.best()
         precisions.check(self.precision)
         self.max_batch = max_batch
         self._mesh = parallel.make_mesh(1, max_batch)
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._tasks: dict[str, Task] = {}
         self._shelves: dict[NetworkChoice, Shelf] = {}
         self._exact: dict[NetworkChoice, Network] = {}
@@ -113,6 +117,11 @@ class Bank:
         """Of the backbone's file; None before the first task."""
         return next((known.sha256 for known in self._sizes.values()), None)
 
+    def weights(self) -> list[jax.Array]:
+        """Of the backbone, each array once."""
+        sizes = (known.params for known in list(self._sizes.values()))
+        return list({id(x): x for x in jax.tree.leaves(list(sizes))}.values())
+
     def load(self, name: str, path: str | os.PathLike, seed: int | None = None) -> Task:
         """Take in a tuned task; one of the same name is replaced as a whole.
 
@@ -125,6 +134,16 @@ class Bank:
             UserError: No export, of another backbone, or with tensors that are not
                 finite; the bank is as it was.
         """
+        task = self.read(name, path, seed)
+        self.add(task)
+        return task
+
+    def add(self, task: Task) -> None:
+        """Let a task that was `read` be asked for."""
+        self._tasks[task.name] = task
+
+    def read(self, name: str, path: str | os.PathLike, seed: int | None = None) -> Task:
+        """Put a task on its shelf without letting it be asked for: see `load`."""
         folder, manifest = find(path, seed)
         if manifest["backbone"] != self.backbone:
             raise UserError(
@@ -157,16 +176,15 @@ class Bank:
             _check_finite(folder, trees)
             shelf = self._shelf(choice)
             slot = shelf.put(shelf.row(*trees))
-            task = Task(name, classes, manifest, folder, shelf, slot)
+            size = count(trees[0])
+            task = Task(name, classes, manifest, folder, size, shelf, slot)
             weakref.finalize(task, shelf.free, slot)
-            self._tasks[name] = task
         return task
 
     def unload(self, name: str) -> None:
         """Let a task go; its room is free when the calls that use it have ended."""
-        with self._lock:
-            self.task(name)
-            del self._tasks[name]
+        self.task(name)
+        self._tasks.pop(name, None)
 
     def task(self, name: str) -> Task:
         """The task of that name.
@@ -253,6 +271,35 @@ class Bank:
         for other in self._sizes.values():
             params = jax.tree.map(_shared, params, other.params)
         return dataclasses.replace(found, params=params)
+
+
+def open_bank(
+    folders: dict[str, Folder],
+    checkpoint: str | None,
+    seed: int | None = None,
+    **options,
+) -> Bank:
+    """A bank of exports, which must be of one backbone.
+
+    Args:
+        folders: By the name that each task gets.
+        checkpoint: Where the backbone is, if no longer where the runs found it.
+        seed: Of runs with several.
+        options: Of `Bank`.
+    """
+    bank = None
+    for name, folder in folders.items():
+        if bank is None:
+            _, manifest = find(folder, seed)
+            backbone = manifest["config"]["backbone"]
+            own = checkpoint or checkpoints.trusted(
+                backbone["name"], backbone["checkpoint"]
+            )
+            bank = Bank(backbone["name"], own, **options)
+        bank.load(name, folder, seed)
+    if bank is None:
+        raise UserError("no export is named")
+    return bank
 
 
 def _shared(new: jax.Array, old: jax.Array) -> jax.Array:

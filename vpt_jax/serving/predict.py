@@ -1,13 +1,15 @@
-"""Classify image files with a tuned model; write CSV or JSON."""
+"""Classify image files with one tuned model or many; write CSV or JSON."""
 
 import csv
 import json
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+from vpt_jax.data.examples import Image
 from vpt_jax.data.images import SUFFIXES, find_images, read_image
 from vpt_jax.errors import UserError
 from vpt_jax.progress import say
+from vpt_jax.serving.bank import Bank
 from vpt_jax.serving.classifier import Classifier
 from vpt_jax.storage.cache import at_hand
 from vpt_jax.storage.files import whole
@@ -32,6 +34,50 @@ def predict_files(
     Raises:
         UserError: Nothing to classify, or another ending than these two.
     """
+    objective = model.network.objective
+
+    def rows(decoded: list[Image]) -> Iterator[tuple]:
+        for of_image in model.predict(decoded):
+            yield objective.row(of_image, model.classes)
+
+    return _predict(images, output, objective.COLUMNS, rows)
+
+
+def predict_tasks(
+    bank: Bank, images: Iterable[str], output: Folder
+) -> tuple[int, list[Folder]]:
+    """The same for all tasks of a bank in one pass: a group of columns for each.
+
+    Columns are named 'pets class', 'pets probability'.
+    """
+    tasks = list(bank.tasks.values())
+    columns = tuple(
+        f"{task.name} {column}"
+        for task in tasks
+        for column in task.shelf.network.objective.COLUMNS
+    )
+
+    def rows(decoded: list[Image]) -> Iterator[tuple]:
+        every = [image for image in decoded for _ in tasks]
+        names = [task.name for _ in decoded for task in tasks]
+        found = iter(bank.predict(every, names))
+        for _ in decoded:
+            row = ()
+            for task in tasks:
+                objective = task.shelf.network.objective
+                row += objective.row(next(found), task.classes)
+            yield row
+
+    return _predict(images, output, columns, rows)
+
+
+def _predict(
+    images: Iterable[str],
+    output: Folder,
+    columns: tuple[str, ...],
+    rows_of: Callable[[list[Image]], Iterator[tuple]],
+) -> tuple[int, list[Folder]]:
+    """A row for each file, of what `rows_of` gives for decoded images."""
     if output.suffix not in (".csv", ".json"):
         raise UserError(f"--output {output} must end in .csv or .json")
     paths = list(_files(images))
@@ -40,7 +86,7 @@ def predict_files(
             f"no image under {', '.join(images)}; known endings: "
             f"{', '.join(sorted(SUFFIXES))}"
         )
-    objective, rows, broken = model.network.objective, [], []
+    rows, broken = [], []
     for start in range(0, len(paths), GROUP):
         decoded = []
         for path in paths[start : start + GROUP]:
@@ -49,10 +95,10 @@ def predict_files(
             except UserError as error:
                 say(f"skipped {error}")
                 broken.append(path)
-        probabilities = model.predict([image for _, image in decoded])
-        for (path, _), of_image in zip(decoded, probabilities, strict=True):
-            rows.append((str(path), *objective.row(of_image, model.classes)))
-    _write(output, ("path", *objective.COLUMNS), rows)
+        found = rows_of([image for _, image in decoded])
+        for (path, _), row in zip(decoded, found, strict=True):
+            rows.append((str(path), *row))
+    _write(output, ("path", *columns), rows)
     return len(rows), broken
 
 

@@ -11,9 +11,11 @@ the rows of a batch would take more memory than `GATHERED` (full tuning: a backb
 each) a batch is of one task.
 """
 
+import collections
 import functools
 import math
 import threading
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +24,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Float32, Int32
 
 from vpt_jax import parallel
+from vpt_jax.model import Model
 from vpt_jax.network import Network
 from vpt_jax.training import programs
 from vpt_jax.training.step import merged
@@ -50,8 +53,9 @@ class Shelf:
         self.batches = _powers(mesh.size, max_batch)
         self._lock = threading.Lock()  # of the table: a write takes the old one's place
         self._table = self._zeros(FIRST)
-        self._free = list(range(FIRST))
+        self._free = collections.deque(range(FIRST))
         self._compiled: dict[int, jax.stages.Compiled] = {}
+        self._applied: dict[Callable, Callable] = {}
         self._prepare_table()
 
     def row(self, trainable: Tree, stats: Tree) -> Float32[np.ndarray, " n"]:
@@ -70,17 +74,19 @@ class Shelf:
         with self._lock:
             if not self._free:
                 count = len(self._table)
-                self._free = list(range(count, 2 * count))
+                self._free.extend(range(count, 2 * count))
                 self._table = jnp.concatenate([self._table, self._zeros(count)])
                 self._prepare_table()
-            slot = self._free.pop(0)
+            slot = self._free.popleft()
             self._table = self._write(self._table, row, np.int32(slot))
         return slot
 
     def free(self, slot: int) -> None:
-        """Give a row back; no batch may name it any more."""
-        with self._lock:
-            self._free.append(slot)
+        """Give a row back; no batch may name it any more.
+
+        Takes no lock: Python may call it in the middle of `put`, when it tidies up.
+        """
+        self._free.append(slot)
 
     def run(self, slots: list[int], images: Float[np.ndarray, "b h w 3"]) -> Array:
         """Start a batch; gives what the head gives, of which the first b rows count.
@@ -96,6 +102,18 @@ class Shelf:
         with self._lock:
             rows = self._take[len(wanted)](self._table, wanted.astype(np.int32))
         return self._program(size)(rows, self._frozen, images)
+
+    def apply(self, function: Callable, slot: int, images: Array):
+        """`function(model, images)` of one task's network, compiled once."""
+        if function not in self._applied:
+
+            def run(row, frozen, images):
+                return function(self._model(row, frozen), images)
+
+            self._applied[function] = jax.jit(run)
+        with self._lock:
+            row = self._table[slot]
+        return self._applied[function](row, self._frozen, images)
 
     def fitting(self, count: int) -> int:
         """The smallest batch for so many images."""
@@ -140,7 +158,7 @@ class Shelf:
     def _one(self, row, frozen, image):
         return self._model(row, frozen)(image[None])[0]
 
-    def _model(self, row: Float[Array, " n"], frozen: Tree):
+    def _model(self, row: Float[Array, " n"], frozen: Tree) -> Model:
         leaves, start = [], 0
         for like in jax.tree.leaves(self._like):
             stop = start + math.prod(like.shape)
