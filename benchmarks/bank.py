@@ -54,7 +54,7 @@ def measure(args: argparse.Namespace) -> None:
     checkpoint = None if args.backbone == "vit_nano" else "random"
     ways: dict[tuple, Callable] = {}
     with tempfile.TemporaryDirectory() as root:
-        write = functools.partial(_write, Path(root), args.backbone, checkpoint)
+        write = functools.partial(write_export, Path(root), args.backbone, checkpoint)
         folders = [write(seed) for seed in range(max(args.tasks))]
         alone = load(folders[0], max_batch=args.batch)
         seconds = []
@@ -138,7 +138,7 @@ def _outputs(alone: Classifier) -> Callable:
     return jax.jit(outputs)
 
 
-def _write(root: Path, backbone: str, checkpoint: str | None, seed: int) -> Path:
+def write_export(root: Path, backbone: str, checkpoint: str | None, seed: int) -> Path:
     network, content = _network(backbone, checkpoint)
     rng = np.random.default_rng(seed)
     trainable, stats = jax.tree.map(

@@ -102,7 +102,9 @@ def test_a_task_answers_by_the_protocol(app, folders):
     assert about["parameters"]["method"] == "vpt-deep"
     assert about["parameters"]["tuned_bytes"] == 4 * (2 * 2 * 16 + 16 * 3 + 3)
     for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/pets/ready"):
-        assert ask(app, "GET", path)[0] == 200
+        status, _, body = ask(app, "GET", path)
+        assert status == 200
+        assert json.loads(body)[path.rpartition("/")[2]] is True
     assert json.loads(ask(app, "GET", "/v2")[2])["version"] == vpt_jax.__version__
 
 

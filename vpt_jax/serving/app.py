@@ -195,9 +195,9 @@ async def _server(service: Service, _: Request) -> Response:
     )
 
 
-async def _healthy(*_) -> Response:
-    """The server listens only when every program is compiled."""
-    return JSONResponse({})
+async def _healthy(_: Service, request: Request) -> Response:
+    """'live' and 'ready' alike: it listens only when every program is compiled."""
+    return JSONResponse({request.url.path.rpartition("/")[2]: True})
 
 
 async def _model(service: Service, request: Request) -> Response:
