@@ -8,6 +8,7 @@ import socket
 import time
 
 import pytest
+import tensorflow_datasets as tfds
 from data import tfds_files
 
 pytestmark = pytest.mark.cloud
@@ -131,6 +132,27 @@ def test_data_in_a_bucket(cloud, tmp_path):
     code, out, err = cloud.run(*flags)
     assert code == 0 and "linear on" in out, err
     assert figures(cloud.content("pets-run/result.json"))["status"] == "ok"
+
+
+def test_a_tfds_set_in_a_bucket(cloud, tmp_path):
+    """Its version is copied to this machine once, and then read from there."""
+    name = "food101:2.0.0"
+    features = tfds.builder(name, data_dir=str(tmp_path)).info.features
+    records = {n: tfds_files.example(features, label=n) for n in range(4)}
+    splits = {part: (4, records) for part in ("train", "validation", "test")}
+    folder = tfds_files.write(str(tmp_path), name, splits)
+    for file in folder.iterdir():
+        cloud.put(f"tfds/food101/2.0.0/{file.name}", file)
+    flags = (
+        "--config=configs/tfds.py:food101,linear,vit_nano",
+        *("--config.data.dir=gs://test/tfds", "--config.epochs=2"),
+        "--workdir=gs://test/food",
+    )
+    code, out, err = cloud.run(*flags)
+    assert code == 0 and "linear on" in out, err
+    found = figures(cloud.content("food/result.json"))
+    assert (found["n_train"], found["n_test"], found["status"]) == (8, 4, "ok")
+    assert len(list((tmp_path / "cache" / "buckets").iterdir())) == 1
 
 
 @pytest.mark.parametrize("moment", ["config.json", "checkpoints/", "export/"])
