@@ -1,7 +1,12 @@
 """Using what was tuned.
 
 load        an export or a run to a `Classifier`: which seed, which precision
+exported    the exports below a folder, by name
 classifier  one tuned model: images to probabilities
+bank        many tuned tasks on one backbone; `shelf`: those that share a program
+attention   where a network looks
 evaluate    a tuned model on the test images of its task
-predict     image files to a table of predictions
+predict     image files to a table of predictions, of one task or of many
+serve       a bank over HTTP: `app` has the routes, `protocol` what is said, `batcher`
+            what waits together, `metrics` what is counted, `page` what a browser asks
 """
