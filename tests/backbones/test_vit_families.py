@@ -10,9 +10,12 @@ from vpt_jax import backbones
 from vpt_jax.backbones import positions
 from vpt_jax.backbones.clip import CLIPConfig
 from vpt_jax.backbones.dinov2 import DINOv2Config
+from vpt_jax.backbones.dinov3 import DINOv3Config
+from vpt_jax.backbones.eva02 import EVA02Config
 from vpt_jax.backbones.layers import DropPath
 from vpt_jax.backbones.mae import MAEConfig
 from vpt_jax.backbones.moco import MoCoConfig
+from vpt_jax.backbones.pe import PEConfig
 from vpt_jax.backbones.siglip import SigLIPConfig
 from vpt_jax.backbones.vit import ViTConfig
 
@@ -26,6 +29,9 @@ FAMILIES = {
     "dinov2_reg": (DINOv2Config(*SHAPE, registers=2, swiglu=True), 7, 3),
     "clip": (CLIPConfig(*SHAPE), 5, 1),
     "siglip": (SigLIPConfig(*SHAPE), 4, 0),
+    "dinov3": (DINOv3Config(*SHAPE, registers=2), 7, 3),
+    "pe": (PEConfig(*SHAPE[:1], 16, *SHAPE[2:], native=3), 5, 1),
+    "eva02": (EVA02Config(*SHAPE, normed=True), 5, 1),
 }
 
 
@@ -53,11 +59,11 @@ def test_interface(name):
     config, num_tokens, num_prefix = FAMILIES[name]
     model = build(config)
     tokens = model.embed(IMAGES)
-    assert tokens.shape == (3, num_tokens, 8)
+    assert tokens.shape == (3, num_tokens, config.width)
     assert model.num_prefix == num_prefix
-    assert model.width == 8
+    assert model.width == config.width
     found = features(model, IMAGES)
-    assert found.shape == (3, 8)
+    assert found.shape == (3, config.width)
     # Image tokens change with their patch alone, those of the prefix never.
     changed = model.embed(IMAGES.at[:, :4, :4].add(1.0))
     differs = jnp.any(tokens != changed, axis=(0, 2))
