@@ -147,6 +147,32 @@ def test_cubic_is_pytorchs():
     np.testing.assert_allclose(found[..., 0], wanted, atol=1e-4)
 
 
+def test_antialiased_is_pytorchs():
+    # torch 2.13: interpolate(arange(4.) ** 2 as 1 x 1 x 2 x 2, size 3 and 1, "bicubic",
+    # antialias=True)
+    grid = np.array([[[0.0], [1.0]], [[4.0], [9.0]]])
+    wanted = [
+        [-0.3116, 0.1053, 0.5222],
+        [1.8026, 3.5, 5.1974],
+        [3.9169, 6.8947, 9.8726],
+    ]
+    found = positions.antialiased(grid, 3)[..., 0]
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    np.testing.assert_allclose(positions.antialiased(grid, 1), [[[3.5]]], atol=1e-6)
+
+
+def test_dinov2_stretches_as_its_release_with_and_without_registers():
+    grid = np.random.default_rng(0).normal(size=(3, 3, 2))
+    with_registers = DINOv2Config(*SHAPE, registers=2).resize(grid, 2)
+    np.testing.assert_array_equal(with_registers, positions.antialiased(grid, 2))
+    without = DINOv2Config(*SHAPE).resize(grid, 2)
+    # torch 2.13: interpolate(columns 0 1 4 of 3 x 3, scale_factor=2.1 / 3, "bicubic")
+    line = np.broadcast_to(np.array([0.0, 1.0, 4.0])[:, None, None], (3, 3, 1))
+    shifted = positions.cubic(line, 2, shift=0.1)
+    np.testing.assert_array_equal(without, positions.cubic(grid, 2, shift=0.1))
+    np.testing.assert_allclose(shifted[:, 0, 0], [0.1091, 3.0393], atol=1e-4)
+
+
 def test_drop_path_drops_whole_images_and_keeps_the_mean():
     layer = DropPath()
     x = jnp.ones((400, 2, 3))
