@@ -18,6 +18,9 @@ from flax import nnx
 from product import shortened
 
 from vpt_jax import backbones, methods
+from vpt_jax.backbones.dinov3 import DINOv3Config
+from vpt_jax.backbones.eva02 import EVA02Config
+from vpt_jax.backbones.pe import PEConfig
 from vpt_jax.backbones.vit import ViT, ViTConfig
 from vpt_jax.model import first_trained_piece
 from vpt_jax.objectives import classification
@@ -25,6 +28,12 @@ from vpt_jax.types import count, flatten, path_name
 
 SMALL = ViTConfig(patch=4, width=8, depth=3, heads=2, mlp_dim=16, image_size=8)
 LARGE = ViTConfig(patch=32, width=8, depth=3, heads=2, mlp_dim=16, image_size=64)
+SHAPE = (4, 8, 3, 2, 16, 8)
+ROTARY = {
+    "dinov3": DINOv3Config(*SHAPE, registers=2, swiglu=True),
+    "pe": PEConfig(*SHAPE, native=3),
+    "eva02": EVA02Config(*SHAPE, normed=True),
+}
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "trained.json"
 CLASSES, BATCH = 5, 4
 
@@ -89,6 +98,7 @@ USUAL = (
     *("ssf", "sidetune", "cls", "vpt_deep", "vpt_shallow", "last 2, in place", "add"),
     *("pixel", "pad", "below", "gated", "vfpt", "prompt+bias", "prompt+lora"),
 )
+ON_ROTARY = ("vpt_deep", "last 1", "gated", "pixel", "lora", "adapter", "partial-1")
 UNCHANGED_AT_START = ("adapter", "adaptformer", "lora", "lora everywhere", "layernorm")
 
 
@@ -98,7 +108,8 @@ def build(name, config=SMALL):
     if name == "sidetune":
         config = LARGE
     size = methods.image_size(chosen, config.image_size)
-    backbone = ViT(dataclasses.replace(config, image_size=size), rngs=nnx.Rngs(0))
+    shape = dataclasses.replace(config, image_size=size)
+    backbone = backbones.FAMILIES[type(config)](shape, rngs=nnx.Rngs(0))
     model = build_model(backbone, CLASSES, chosen)
     images = jax.random.normal(
         jax.random.key(0), (BATCH, config.image_size, config.image_size, 3)
@@ -132,9 +143,15 @@ def test_every_method_has_a_case():
     assert used == set(methods.METHODS)
 
 
+@pytest.mark.parametrize("name", shortened(ON_ROTARY, ("vpt_deep",)))
+@pytest.mark.parametrize("family", ROTARY)
+def test_conformance_of_rotary_families(family, name):
+    test_conformance(name, ROTARY[family])
+
+
 @pytest.mark.parametrize("name", shortened(CASES, USUAL))
-def test_conformance(name):
-    chosen, model, images = build(name)
+def test_conformance(name, config=SMALL):
+    chosen, model, images = build(name, config)
     graphdef, trainable, frozen, stats = methods.split(model, chosen)
     labels, mask = jnp.arange(BATCH), jnp.ones(BATCH)
 

@@ -17,8 +17,11 @@ from vpt_jax import UserError, backbones, methods
 from vpt_jax.backbones.clip import CLIPConfig
 from vpt_jax.backbones.convnext import ConvNeXtConfig
 from vpt_jax.backbones.dinov2 import DINOv2Config
+from vpt_jax.backbones.dinov3 import DINOv3Config
+from vpt_jax.backbones.eva02 import EVA02Config
 from vpt_jax.backbones.mae import MAEConfig
 from vpt_jax.backbones.moco import MoCoConfig
+from vpt_jax.backbones.pe import PEConfig
 from vpt_jax.backbones.resnet import ResNetConfig
 from vpt_jax.backbones.siglip import SigLIPConfig
 from vpt_jax.backbones.swin import SwinConfig
@@ -35,6 +38,9 @@ FAMILIES = {
     "dinov2": DINOv2Config(*SHAPE, registers=2, swiglu=True),
     "clip": CLIPConfig(*SHAPE),
     "siglip": SigLIPConfig(*SHAPE),
+    "dinov3": DINOv3Config(*SHAPE, registers=2, swiglu=True),
+    "pe": PEConfig(*SHAPE, native=2),
+    "eva02": EVA02Config(*SHAPE, normed=True),
     "swin": SwinConfig(8, (2, 3), (2, 2), window=4, patch=8, image_size=64),
     "convnext": ConvNeXtConfig((1, 2), (8, 16), image_size=64),
     "resnet": ResNetConfig((1, 2), planes=(2, 4), stem=4, image_size=64),
@@ -118,6 +124,10 @@ GRADIENTS = [
     ("resnet", "ssf", {}),
     ("dinov2", "vpt_deep+lora", {"length": 2, "targets": "query,value,fc1"}),
     ("siglip", "vpt_deep", {"length": 2}),
+    ("dinov3", "vpt_deep+lora", {"length": 2, "targets": "query,value,fc1"}),
+    slow("dinov3", "full", {}),
+    slow("pe", "vpt_deep+bias", {"length": 2}),
+    slow("eva02", "gated", {"length": 2, "gate_init": 1.0}),
     ("mae", "partial-1", {}),
 ]
 

@@ -1,5 +1,7 @@
 """The command: its modes, and that every mistake is one line and exit code 2."""
 
+import dataclasses
+import hashlib
 import json
 import pathlib
 import pickle
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 import vpt_jax
+from vpt_jax.checkpoints import zoo
 
 ROOT = pathlib.Path(__file__).parent.parent
 QUICKSTART = "--config=configs/quickstart.py"
@@ -197,6 +200,34 @@ def test_doctor_knows_what_a_checkpoint_needs(command, monkeypatch):
         assert part in words
     _, out, _ = command(*arguments, "--config.backbone.name=deit_ti16")
     assert "5,524,416" in out and "not installed" not in out
+
+
+def test_doctor_verifies_a_folder_of_checkpoints(command, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "200")
+    content = b"weights"
+    entry = dataclasses.replace(
+        zoo.lookup("deit_ti16"), sha256=hashlib.sha256(content).hexdigest()
+    )
+    monkeypatch.setitem(zoo.ZOO, "deit_ti16", entry)
+    place = tmp_path / "timm" / "deit_tiny_patch16_224.fb_in1k"
+    place.mkdir(parents=True)
+    (place / "model.safetensors").write_bytes(content)
+    (tmp_path / "ViT-L_16.npz").write_bytes(content[:-1])
+    (tmp_path / "own.npz").write_bytes(content[:-2])
+    asked = ("--mode=doctor", "--config=configs/quickstart.py")
+    folder = f"--config.backbone.checkpoint={tmp_path}"
+    code, out, _ = command(*asked, folder)
+    words = " ".join(out.replace("│", " ").split())
+    assert code == 0 and "deit_ti16, verified: sha256" in words
+    assert "vit_l16 by its name; no hash is known" in words
+    assert "of no known backbone" in words
+    (place / "model.safetensors").write_bytes(b"weightz")
+    code, out, _ = command(*asked, folder)
+    words = " ".join(out.replace("│", " ").split())
+    assert code == 2 and "is not the published file of deit_ti16" in words
+    (place / "model.safetensors").unlink()
+    code, out, _ = command(*asked, f"--config.backbone.checkpoint={tmp_path / 'timm'}")
+    assert code == 2 and "holds no checkpoint" in out
 
 
 # ---- eval and predict take everything from the run

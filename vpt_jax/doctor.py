@@ -1,6 +1,7 @@
 """What a configuration needs, and whether it is there."""
 
 import dataclasses
+import pathlib
 
 import jax
 from ml_collections import ConfigDict
@@ -8,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vpt_jax import backbones, checkpoints, data, prepare, resolution
-from vpt_jax.checkpoints import files, zoo
+from vpt_jax.checkpoints import fetch, files, zoo
 from vpt_jax.data.source import fingerprint
 from vpt_jax.data.splits import Splits
 from vpt_jax.errors import UserError
@@ -31,7 +32,8 @@ def check(config: Config) -> list[Check]:
     """Look at devices, configuration, backbone file and data; downloads nothing.
 
     Where `config.task` stands for several tasks, each one's data is looked for but not
-    read.
+    read. Where `config.backbone.checkpoint` is a folder, every checkpoint below it is
+    compared with what is known of the file that it should be.
     """
     found = environment()
     versions = ", ".join(f"{k} {v}" for k, v in found["packages"].items())
@@ -47,7 +49,11 @@ def check(config: Config) -> list[Check]:
     network = experiment.network
     choice = f"{config.task}, {network.method_name}, {network.backbone.name}"
     checks.append(Check("config", True, f"{choice}; {network.image_size} px"))
-    checks.append(_backbone(network.backbone))
+    folder = pathlib.Path(network.backbone.checkpoint or "").expanduser()
+    if network.backbone.checkpoint and folder.is_dir():
+        checks += verified(folder)
+    else:
+        checks.append(_backbone(network.backbone))
     if len(names) == 1:
         return [*checks, _data(experiment.data)]
     return [*checks, *(survey(name, config.data.dir) for name in names)]
@@ -65,6 +71,31 @@ def survey(name: str, data_dir: str | None) -> Check:
     return Check(name, found.ready, "; ".join(filter(None, [state, size, found.where])))
 
 
+def verified(folder: pathlib.Path) -> list[Check]:
+    """A line for every checkpoint below a folder: whether it is the published one."""
+    found = [path for path in sorted(folder.rglob("*")) if path.suffix in files.READERS]
+    if not found:
+        endings = ", ".join(files.READERS)
+        return [Check("files", False, f"{folder} holds no checkpoint ({endings})")]
+    return [_verified(path, str(path.relative_to(folder))) for path in found]
+
+
+def _verified(path: pathlib.Path, what: str) -> Check:
+    try:
+        sha256 = fetch.sha256_of(path)
+        entry = zoo.identify(path, sha256)
+        if entry is None:
+            return Check(what, True, f"of no known backbone; sha256 {sha256}")
+        zoo.verify(entry, path)
+    except (OSError, UserError) as error:
+        return Check(what, False, str(error))
+    known = zoo.stated(entry)
+    if not known:
+        unknown = f"{entry.name} by its name; no hash is known, sha256 {sha256}"
+        return Check(what, True, unknown)
+    return Check(what, True, f"{entry.name}, verified: {known}")
+
+
 def show(checks: list[Check]) -> None:
     """A table on stdout."""
     table = Table(title="doctor", title_justify="left", show_lines=True)
@@ -78,13 +109,15 @@ def show(checks: list[Check]) -> None:
 
 def _backbone(choice: BackboneChoice) -> Check:
     name, source = choice.name, choice.checkpoint
+    if source is None and zoo.is_remote(zoo.lookup(name)):
+        return _of_the_zoo(zoo.lookup(name))
     about = f" ({zoo.describe(zoo.lookup(name))})" if source is None else ""
     source = source or zoo.lookup(name).url
     if "://" in source:
         problem = files.lacking(source)
         if problem:
-            return Check("backbone", False, f"{name}{about}: {source} {problem}")
-        finding = f"{name}{about} is read from {source}, kept in {cache_dir()}"
+            return Check("backbone", False, f"{name}: {source} {problem}")
+        finding = f"{name} is read from {source}, kept in {cache_dir()}"
         return Check("backbone", True, finding)
     try:
         size = backbones.get_config(name).image_size
@@ -94,6 +127,22 @@ def _backbone(choice: BackboneChoice) -> Check:
     except UserError as error:
         return Check("backbone", False, str(error))
     finding = f"{name}{about} from {source}, sha256 {loaded.sha256}"
+    return Check("backbone", True, finding)
+
+
+def _of_the_zoo(entry: zoo.Entry) -> Check:
+    """Whether a published file can be fetched and read, and how sure one can be."""
+    about = f"{entry.name} ({zoo.describe(entry)})"
+    problem = files.lacking(entry.url)
+    if problem:
+        finding = f"{about}: {entry.url} {problem}{zoo.instead(entry)}"
+        return Check("backbone", False, finding)
+    try:
+        source = zoo.address(entry)
+    except UserError as error:
+        return Check("backbone", False, str(error))
+    known = zoo.stated(entry) or "no hash is known, that of the download is printed"
+    finding = f"{about} is read from {source}, kept in {cache_dir()}; {known}"
     return Check("backbone", True, finding)
 
 

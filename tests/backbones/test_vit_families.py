@@ -10,9 +10,12 @@ from vpt_jax import backbones
 from vpt_jax.backbones import positions
 from vpt_jax.backbones.clip import CLIPConfig
 from vpt_jax.backbones.dinov2 import DINOv2Config
+from vpt_jax.backbones.dinov3 import DINOv3Config
+from vpt_jax.backbones.eva02 import EVA02Config
 from vpt_jax.backbones.layers import DropPath
 from vpt_jax.backbones.mae import MAEConfig
 from vpt_jax.backbones.moco import MoCoConfig
+from vpt_jax.backbones.pe import PEConfig
 from vpt_jax.backbones.siglip import SigLIPConfig
 from vpt_jax.backbones.vit import ViTConfig
 
@@ -26,6 +29,9 @@ FAMILIES = {
     "dinov2_reg": (DINOv2Config(*SHAPE, registers=2, swiglu=True), 7, 3),
     "clip": (CLIPConfig(*SHAPE), 5, 1),
     "siglip": (SigLIPConfig(*SHAPE), 4, 0),
+    "dinov3": (DINOv3Config(*SHAPE, registers=2), 7, 3),
+    "pe": (PEConfig(*SHAPE[:1], 16, *SHAPE[2:], native=3), 5, 1),
+    "eva02": (EVA02Config(*SHAPE, normed=True), 5, 1),
 }
 
 
@@ -53,11 +59,11 @@ def test_interface(name):
     config, num_tokens, num_prefix = FAMILIES[name]
     model = build(config)
     tokens = model.embed(IMAGES)
-    assert tokens.shape == (3, num_tokens, 8)
+    assert tokens.shape == (3, num_tokens, config.width)
     assert model.num_prefix == num_prefix
-    assert model.width == 8
+    assert model.width == config.width
     found = features(model, IMAGES)
-    assert found.shape == (3, 8)
+    assert found.shape == (3, config.width)
     # Image tokens change with their patch alone, those of the prefix never.
     changed = model.embed(IMAGES.at[:, :4, :4].add(1.0))
     differs = jnp.any(tokens != changed, axis=(0, 2))
@@ -139,6 +145,32 @@ def test_cubic_is_pytorchs():
         [3.8831, 7.0208, 10.1586],
     ]
     np.testing.assert_allclose(found[..., 0], wanted, atol=1e-4)
+
+
+def test_antialiased_is_pytorchs():
+    # torch 2.13: interpolate(arange(4.) ** 2 as 1 x 1 x 2 x 2, size 3 and 1, "bicubic",
+    # antialias=True)
+    grid = np.array([[[0.0], [1.0]], [[4.0], [9.0]]])
+    wanted = [
+        [-0.3116, 0.1053, 0.5222],
+        [1.8026, 3.5, 5.1974],
+        [3.9169, 6.8947, 9.8726],
+    ]
+    found = positions.antialiased(grid, 3)[..., 0]
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    np.testing.assert_allclose(positions.antialiased(grid, 1), [[[3.5]]], atol=1e-6)
+
+
+def test_dinov2_stretches_as_its_release_with_and_without_registers():
+    grid = np.random.default_rng(0).normal(size=(3, 3, 2))
+    with_registers = DINOv2Config(*SHAPE, registers=2).resize(grid, 2)
+    np.testing.assert_array_equal(with_registers, positions.antialiased(grid, 2))
+    without = DINOv2Config(*SHAPE).resize(grid, 2)
+    # torch 2.13: interpolate(columns 0 1 4 of 3 x 3, scale_factor=2.1 / 3, "bicubic")
+    line = np.broadcast_to(np.array([0.0, 1.0, 4.0])[:, None, None], (3, 3, 1))
+    shifted = positions.cubic(line, 2, shift=0.1)
+    np.testing.assert_array_equal(without, positions.cubic(grid, 2, shift=0.1))
+    np.testing.assert_allclose(shifted[:, 0, 0], [0.1091, 3.0393], atol=1e-4)
 
 
 def test_drop_path_drops_whole_images_and_keeps_the_mean():

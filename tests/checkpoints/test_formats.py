@@ -19,8 +19,11 @@ from vpt_jax import UserError, backbones, checkpoints
 from vpt_jax.backbones.clip import CLIPConfig
 from vpt_jax.backbones.convnext import ConvNeXtConfig
 from vpt_jax.backbones.dinov2 import DINOv2Config
+from vpt_jax.backbones.dinov3 import DINOv3Config
+from vpt_jax.backbones.eva02 import EVA02Config
 from vpt_jax.backbones.mae import MAEConfig
 from vpt_jax.backbones.moco import MoCoConfig
+from vpt_jax.backbones.pe import PEConfig
 from vpt_jax.backbones.resnet import ResNetConfig
 from vpt_jax.backbones.siglip import SigLIPConfig
 from vpt_jax.backbones.swin import SwinConfig
@@ -37,6 +40,9 @@ CONFIGS = {
     DINOv2Config: DINOv2Config(*SHAPE, registers=2),
     CLIPConfig: CLIPConfig(*SHAPE),
     SigLIPConfig: SigLIPConfig(*SHAPE),
+    DINOv3Config: DINOv3Config(*SHAPE),
+    PEConfig: PEConfig(4, 16, 2, 2, 32, 8, native=2),
+    EVA02Config: EVA02Config(*SHAPE),
     SwinConfig: SwinConfig(8, (1, 1, 1, 1), (1, 2, 2, 4), 2, 1, 16),
     ConvNeXtConfig: ConvNeXtConfig((1, 2), (4, 8), 32),
     ResNetConfig: ResNetConfig((1, 2), True, (2, 4), 4, 32),
@@ -85,16 +91,19 @@ def load(path, config, dtype=np.float32):
     return checkpoints.load_arrays(path, config, shapes_of(config), dtype)
 
 
-def with_giant(chosen, config):
-    """The tables of DINOv2's largest size expect its SwiGLU."""
-    if any("w12" in m or "weights_in" in m for m in chosen.marks):
+def gated(chosen, config):
+    """The tables of a family's sizes with SwiGLU, or a norm inside, expect it."""
+    swiglu = ("mlp.w12", "mlp.weights_in", "mlp.w1.", "mlp.fc1_g")
+    if any(part in mark for part in swiglu for mark in chosen.marks):
         return dataclasses.replace(config, swiglu=True)
+    if "blocks.0.mlp.norm.weight" in chosen.marks:
+        return dataclasses.replace(config, normed=True)
     return config
 
 
 @pytest.mark.parametrize(("chosen", "config"), CASES)
 def test_every_array_arrives(chosen, config, tmp_path):
-    config = with_giant(chosen, config)
+    config = gated(chosen, config)
     leaves = random_leaves(config)
     arrays = file_of(chosen, leaves, config)
     for mark in chosen.marks:  # the mask token of DINOv2
@@ -116,6 +125,19 @@ def test_own_files_come_back(family, tmp_path):
     found = load(tmp_path / "model.safetensors", config)
     assert found.keys() == leaves.keys()
     assert all(np.array_equal(found[leaf], leaves[leaf]) for leaf in leaves)
+
+
+def test_biases_without_a_place_must_be_zero(tmp_path):
+    """Files of DINOv3 may store query and value biases, in which nothing is learned."""
+    config = CONFIGS[DINOv3Config]
+    leaves = random_leaves(config)
+    arrays = file_of(timm.DINOV3, leaves, config)
+    arrays["blocks.1.attn.q_bias"] = np.zeros(8, np.float32)
+    found = load(saved(arrays, tmp_path), config)
+    assert all(np.array_equal(found[leaf], leaves[leaf]) for leaf in leaves)
+    arrays["blocks.1.attn.q_bias"][3] = 1e-3
+    with pytest.raises(UserError, match="not zero blocks.1.attn.q_bias, for which"):
+        load(saved(arrays, tmp_path), config)
 
 
 def test_own_file_of_another_backbone(tmp_path):

@@ -19,9 +19,16 @@ def test_the_known_address_of_each_backbone():
         assert checkpoints.trusted(name, entry.url) == entry.url
 
 
+def test_an_address_from_before_revisions_were_recorded():
+    own = ZOO["deit_b16"].url
+    assert "@" in own
+    assert checkpoints.trusted("deit_b16", own.split("@")[0]) == own
+
+
 @pytest.mark.parametrize(
     "source",
     [
+        "hf://timm/deit_base_patch16_224.fb_in1k",  # of another backbone
         "https://example.org/model.npz",
         "http://localhost:8080/model.npz",
         "hf://somebody/model",

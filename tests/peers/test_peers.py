@@ -5,6 +5,8 @@
 Every network is tiny and random; float32, highest precision, 1e-4.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,10 @@ from vpt_jax import backbones, checkpoints
 from vpt_jax.backbones.clip import CLIPConfig
 from vpt_jax.backbones.convnext import ConvNeXtConfig
 from vpt_jax.backbones.dinov2 import DINOv2Config
+from vpt_jax.backbones.dinov3 import DINOv3Config
+from vpt_jax.backbones.eva02 import EVA02Config
 from vpt_jax.backbones.mae import MAEConfig
+from vpt_jax.backbones.pe import PEConfig
 from vpt_jax.backbones.resnet import ResNetConfig
 from vpt_jax.backbones.siglip import SigLIPConfig
 from vpt_jax.backbones.swin import SwinConfig
@@ -62,6 +67,23 @@ TIMM = {
         TIMM_VIT | {"act_layer": "gelu_tanh"},
         SigLIPConfig(*SHAPE),
     ),
+    "dinov3": (
+        "vit_small_patch16_dinov3",
+        TIMM_VIT | {"global_pool": "token"},
+        DINOv3Config(*SHAPE),
+    ),
+    "dinov3_plus": (
+        "vit_small_plus_patch16_dinov3",
+        TIMM_VIT | {"global_pool": "token"},
+        DINOv3Config(*SHAPE, swiglu=True),
+    ),
+    "pe": (
+        "vit_pe_core_base_patch16_224",
+        TIMM_VIT | {"attn_pool_mlp_ratio": 2},
+        PEConfig(*SHAPE),
+    ),
+    "eva02_small": ("eva02_small_patch14_224", TIMM_VIT, EVA02Config(*SHAPE)),
+    "eva02": ("eva02_base_patch14_224", TIMM_VIT, EVA02Config(*SHAPE, normed=True)),
     "swin": (
         "swin_tiny_patch4_window7_224",
         SWIN | {"img_size": 32, "patch_size": 2, "depths": DEPTHS},
@@ -83,6 +105,7 @@ TIMM = {
         ResNetConfig((3, 4, 6, 3), True, (4, 6, 8, 12), image_size=32),
     ),
 }
+ROTARY = ("dinov3", "dinov3_plus", "pe", "eva02_small", "eva02")
 HF_VIT = {
     "image_size": 32,
     "patch_size": 8,
@@ -91,6 +114,11 @@ HF_VIT = {
     "num_attention_heads": 4,
 }
 HF_MLP = HF_VIT | {"intermediate_size": 64}
+HF_DINOV3 = HF_MLP | {
+    "num_register_tokens": 4,
+    "query_bias": False,
+    "value_bias": False,
+}
 # Class, configuration, our configuration, key of the features in its output.
 HUGGING_FACE = {
     "vit": ("ViTModel", HF_MLP, ViTConfig(*SHAPE), "cls"),
@@ -114,6 +142,13 @@ HUGGING_FACE = {
         "Dinov2WithRegistersModel",
         HF_VIT | {"mlp_ratio": 4, "layer_norm_eps": 1e-6, "use_swiglu_ffn": True},
         DINOv2Config(8, 32, 2, 4, 88, 32, registers=4, swiglu=True),
+        "cls",
+    ),
+    "dinov3": ("DINOv3ViTModel", HF_DINOV3, DINOv3Config(*SHAPE), "cls"),
+    "dinov3_plus": (
+        "DINOv3ViTModel",
+        HF_DINOV3 | {"use_gated_mlp": True, "hidden_act": "silu"},
+        DINOv3Config(*SHAPE, swiglu=True),
         "cls",
     ),
     "clip": ("CLIPVisionModelWithProjection", HF_MLP, CLIPConfig(*SHAPE), "clip"),
@@ -140,7 +175,10 @@ HUGGING_FACE = {
         "pooler_output",
     ),
 }
-IMAGES = np.random.default_rng(0).normal(size=(3, 32, 32, 3)).astype(np.float32)
+IMAGES, LARGE = (
+    np.random.default_rng(0).normal(size=(3, side, side, 3)).astype(np.float32)
+    for side in (32, 56)
+)
 
 
 def randomised(model):
@@ -160,23 +198,24 @@ def randomised(model):
     return model.eval()
 
 
-def features(path, config):
+def features(path, config, images=IMAGES):
+    config = dataclasses.replace(config, image_size=images.shape[1])
     graphdef, state = nnx.split(backbones.abstract(config))
     shapes = nnx.as_pure(state)
     arrays = checkpoints.load_arrays(path, config, shapes, np.float32)
     arrays = {leaf: jnp.asarray(array) for leaf, array in arrays.items()}
     model = nnx.merge(graphdef, unflatten(shapes, arrays))
     with jax.default_matmul_precision("highest"):
-        tokens = model.embed(IMAGES)
+        tokens = model.embed(jnp.asarray(images))
         for block in model.pieces[:-1]:
             tokens = block(tokens)
         return model.pool(model.pieces[-1](tokens, model.reads))
 
 
-def torch_images():
+def torch_images(images=IMAGES):
     import torch
 
-    return torch.from_numpy(IMAGES.transpose(0, 3, 1, 2).copy())
+    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
 
 
 @pytest.mark.parametrize("name", TIMM)
@@ -200,6 +239,91 @@ def test_timm(name, ending, tmp_path):
     np.testing.assert_allclose(features(path, config), wanted, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ROTARY)
+def test_timm_at_another_size(name, tmp_path):
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    architecture, options, config = TIMM[name]
+    model = randomised(timm.create_model(architecture, num_classes=0, **options))
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    if not model.dynamic_img_size:
+        model.set_input_size(LARGE.shape[1:3])
+    with torch.no_grad():
+        wanted = model(torch_images(LARGE))
+    found = features(tmp_path / "model.safetensors", config, LARGE)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
+
+
+OPENAI = (
+    *(("patch_embed.proj", "conv1"), ("pos_embed", "positional_embedding")),
+    *(("cls_token", "class_embedding"), ("norm_pre", "ln_pre"), ("qkv.", "in_proj_")),
+    *(("norm1", "ln_1"), ("norm2", "ln_2"), ("blocks", "transformer.resblocks")),
+    *((".proj", ".out_proj"), ("mlp.fc1", "mlp.c_fc"), ("mlp.fc2", "mlp.c_proj")),
+)
+
+
+@pytest.mark.parametrize("name", ["clip", "pe"])
+def test_names_of_openai(name, tmp_path):
+    """timm reads back from them what it had itself."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+    from timm.models import eva, vision_transformer
+
+    architecture, options, config = TIMM[name]
+    model = randomised(timm.create_model(architecture, num_classes=0, **options))
+    own = model.state_dict()
+    theirs = {}
+    for key, value in own.items():
+        for old, new in OPENAI:
+            key = key.replace(old, new)
+        if key.startswith("norm."):
+            key = f"ln_post.{key.removeprefix('norm.')}"
+        key = key.replace("attn_pool.norm", "attn_pool.layernorm")
+        key = key.replace("attn_pool.out_proj", "attn_pool.attn.out_proj")
+        key = key.replace("attn_pool.latent", "attn_pool.probe")
+        flat = key.endswith(("positional_embedding", "class_embedding"))
+        theirs[f"visual.{key}"] = value.squeeze().clone() if flat else value
+    for leaf in ("weight", "bias") if name == "pe" else ():
+        parts = [theirs.pop(f"visual.attn_pool.{part}.{leaf}") for part in ("q", "kv")]
+        theirs[f"visual.attn_pool.attn.in_proj_{leaf}"] = torch.cat(parts)
+    module = {"clip": vision_transformer, "pe": eva}[name]
+    back = module.checkpoint_filter_fn(dict(theirs), model)
+    assert all(torch.equal(back[key], own[key]) for key in own)
+    theirs["visual.proj"], theirs["logit_scale"] = torch.ones(32, 8), torch.ones(1)
+    save_file(theirs, tmp_path / "model.safetensors")
+    with torch.no_grad():
+        wanted = model(torch_images())
+    found = features(tmp_path / "model.safetensors", config)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
+
+
+def test_antialiased_positions_are_pytorchs():
+    import torch
+
+    from vpt_jax.backbones import positions
+
+    grid = np.random.default_rng(0).normal(size=(7, 7, 3)).astype(np.float32)
+    for new in (4, 11):
+        wanted = torch.nn.functional.interpolate(
+            torch.from_numpy(grid.transpose(2, 0, 1)[None].copy()),
+            size=(new, new),
+            mode="bicubic",
+            antialias=True,
+        )
+        found = positions.antialiased(grid, new).transpose(2, 0, 1)
+        np.testing.assert_allclose(found, wanted[0], atol=1e-5)
+        wanted = torch.nn.functional.interpolate(
+            torch.from_numpy(grid.transpose(2, 0, 1)[None].copy()),
+            scale_factor=(new + 0.1) / 7,
+            mode="bicubic",
+        )
+        found = positions.cubic(grid, new, shift=0.1).transpose(2, 0, 1)
+        np.testing.assert_allclose(found, wanted[0], atol=1e-5)
+
+
 @pytest.mark.parametrize("name", HUGGING_FACE)
 def test_hugging_face(name, tmp_path):
     import torch
@@ -216,6 +340,11 @@ def test_hugging_face(name, tmp_path):
         wanted = output_of(model, output)
     found = features(tmp_path / "model.safetensors", config)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
+    if "dinov3" in name:
+        with torch.no_grad():
+            wanted = model(torch_images(LARGE)).last_hidden_state[:, 0]
+        found = features(tmp_path / "model.safetensors", config, LARGE)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
 
 
 def output_of(model, output):
@@ -242,6 +371,8 @@ def output_of(model, output):
         model(images)
         return kept["features"]
     base = getattr(model, model.base_model_prefix, model)
+    if type(model).__name__.startswith("DINOv3"):
+        base = model  # its prefix is that of the encoder alone
     result = base(images)
     if output == "cls":
         return result.last_hidden_state[:, 0]

@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from building import build_model
 from flax import nnx
 from training import tiny
 
-from vpt_jax import parallel
+from vpt_jax import methods, parallel
+from vpt_jax.backbones.pe import PE, PEConfig
 from vpt_jax.data.examples import Examples
+from vpt_jax.model import Context
 from vpt_jax.reports import seen
 from vpt_jax.serving import attention
 from vpt_jax.serving.classifier import Classifier
@@ -55,6 +58,24 @@ def test_attention_of_prompts():
     weights = attention.attention_of(model, images.astype(jnp.float32))
     np.testing.assert_allclose(weights, np.full((2, 3, 4), 1 / 7), atol=1e-6)
     assert attention.attention(tuned_of("linear"), examples_of(3)).shape == (3, 1, 4)
+
+
+def test_attention_is_that_of_the_network_where_patches_turn():
+    """Values that name their token make the network itself tell its weights."""
+    config = PEConfig(4, 32, 2, 2, 64, 8)
+    chosen = methods.choose("vpt_deep", {"length": 2})
+    model = build_model(PE(config, rngs=nnx.Rngs(0)), 3, chosen)
+    images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    weights = attention.attention_of(model, images)
+    attention = model.backbone.blocks[-1].attn
+    names = jnp.tile(jnp.eye(7, 16), (1, 2))
+    attention.value = lambda x: jnp.broadcast_to(names, (len(x), 7, 32))
+    attention.out = lambda x: x
+    context = Context(model.backbone, None, False)
+    tokens = model.edits["prompt"].before_block(1, model.prefix(images, 2), context)
+    told = attention(model.backbone.blocks[-1].norm1(tokens))
+    told = told.reshape(2, 7, 2, 16).mean(2)[:, :3, 3:7]
+    np.testing.assert_allclose(weights, told, atol=1e-5)
 
 
 def test_both_figures_are_drawn():

@@ -34,7 +34,7 @@ class CLIPConfig(ViTConfig):
 class CLIP(ViT):
     """A backbone; its features are the CLS token after the final norm."""
 
-    def __init__(self, config: CLIPConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, config: ViTConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
         super().__init__(config, dtype=dtype, rngs=rngs)
         width, patch = config.width, (config.patch, config.patch)
         self.patch_embed = nnx.Conv(

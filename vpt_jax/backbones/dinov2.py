@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -28,11 +29,21 @@ class DINOv2Config(ViTConfig):
     """
 
     dropout: ClassVar[float] = 0.0
-    resize: ClassVar = staticmethod(positions.cubic)
 
     image_size: int = 518
     registers: int = 0
     swiglu: bool = False
+
+    def resize(self, grid: np.ndarray, new: int) -> np.ndarray:
+        """Position embeddings (g, g, D) for new x new patches.
+
+        The release antialiases where it has registers, and stretches by (new + 0.1) / g
+        where it has none (`hub/backbones.py:27-28,107-108` and
+        `models/vision_transformer.py:180-212` of facebookresearch/dinov2).
+        """
+        if self.registers:
+            return positions.antialiased(grid, new)
+        return positions.cubic(grid, new, shift=0.1)
 
 
 class SwiGLU(nnx.Module):

@@ -287,7 +287,15 @@ class Attention(nnx.Module):
         asking = x[:, read]
         q, k, v = self.query(asking), self.key(x), self.value(x)
         q, k, v = (y.reshape(*y.shape[:2], self.heads, -1) for y in (q, k, v))
+        q, k = self.placed(q, k, read)
         return self.out(attend(q, k, v).reshape(asking.shape))
+
+    def placed(
+        self, query: Float[Array, "B M H K"], key: Float[Array, "B N H K"], read: slice
+    ) -> tuple[Float[Array, "B M H K"], Float[Array, "B N H K"]]:
+        """Queries of the tokens in `read` and all keys, told where they stand: here
+        the tokens themselves know."""
+        return query, key
 
 
 class Mlp(nnx.Module):

@@ -33,7 +33,8 @@ class MoCo(ViT):
         super().__init__(config, dtype=dtype, rngs=rngs)
         grid = positions.sincos(config.grid, config.width)
         patches = jnp.asarray(grid.reshape(1, -1, config.width))
-        self.pos_embed[...] = jnp.pad(patches, ((0, 0), (1, 0), (0, 0)))  # CLS: 0
+        with_cls = jnp.pad(patches, ((0, 0), (1, 0), (0, 0)))
+        self.pos_embed = nnx.Param(with_cls)
 
 
 CONFIGS = {

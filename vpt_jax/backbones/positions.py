@@ -14,14 +14,33 @@ def linear(grid: np.ndarray, new: int) -> np.ndarray:
     return np.asarray(ndimage.zoom(grid, (factor, factor, 1), order=1))
 
 
-def cubic(grid: np.ndarray, new: int) -> np.ndarray:
+def cubic(grid: np.ndarray, new: int, shift: float = 0.0) -> np.ndarray:
     """(g, g, D) to (new, new, D) as PyTorch's `interpolate(mode="bicubic")`.
 
-    Half-pixel centres, no antialiasing, edges repeated: what MAE, CLIP, SigLIP and
-    DINOv2 use for other image sizes.
+    Half-pixel centres, no antialiasing, edges repeated: as MAE does it for other image
+    sizes (`util/pos_embed.py:92` of facebookresearch/mae). OpenAI's CLIP knows one size
+    only and is stretched in the same way.
+
+    Args:
+        grid, new: What is stretched, and the side of the new grid.
+        shift: Stretch by (new + shift) / g, and keep what the new grid has room for.
     """
-    matrix = _cubic_matrix(grid.shape[0], new)
-    return np.einsum("ai,bj,ijd->abd", matrix, matrix, grid).astype(grid.dtype)
+    return _both_ways(_cubic_matrix(grid.shape[0], new, shift), grid)
+
+
+def antialiased(grid: np.ndarray, new: int) -> np.ndarray:
+    """(g, g, D) to (new, new, D) as PyTorch's antialiased bicubic interpolation.
+
+    Where the grid shrinks the kernel widens; edges are left out, not repeated. What
+    timm does throughout, and DINOv2 with registers.
+    """
+    old = grid.shape[0]
+    scale = old / new
+    width = max(scale, 1.0)
+    centre = (np.arange(new)[:, None] + 0.5) * scale
+    distance = np.abs(np.arange(old) + 0.5 - centre) / width
+    matrix = _cubic_kernel(distance, a=-0.5)
+    return _both_ways(matrix / matrix.sum(axis=1, keepdims=True), grid)
 
 
 def sincos(grid: int, width: int) -> np.ndarray:
@@ -41,9 +60,14 @@ def sincos(grid: int, width: int) -> np.ndarray:
     return np.concatenate([row, column], axis=2).astype(np.float32)
 
 
-def _cubic_matrix(old: int, new: int) -> np.ndarray:
+def _both_ways(matrix: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Rows and columns of a grid by the weights (new, old)."""
+    return np.einsum("ai,bj,ijd->abd", matrix, matrix, grid).astype(grid.dtype)
+
+
+def _cubic_matrix(old: int, new: int, shift: float) -> np.ndarray:
     """(new, old) weights of the cubic convolution with a = -0.75."""
-    centre = (np.arange(new) + 0.5) * old / new - 0.5
+    centre = (np.arange(new) + 0.5) * old / (new + shift) - 0.5
     matrix = np.zeros((new, old))
     for tap in range(-1, 3):
         index = np.floor(centre).astype(int) + tap

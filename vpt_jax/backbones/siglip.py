@@ -23,15 +23,16 @@ class SigLIPConfig(ViTConfig):
 
     activation: ClassVar[str] = "gelu_tanh"
     dropout: ClassVar[float] = 0.0
-    resize: ClassVar = staticmethod(positions.cubic)
+    # `resample_posemb` in `models/vit.py` of big_vision: `scipy.ndimage.zoom`, order 1.
+    resize: ClassVar = staticmethod(positions.linear)
 
 
 class AttentionPool(nnx.Module):
     """p = attention of a learned probe over the tokens; p + mlp(norm(p))."""
 
-    def __init__(self, config: SigLIPConfig, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, config: ViTConfig, heads: int, *, dtype, rngs: nnx.Rngs):
         width = config.width
-        self.heads = config.heads
+        self.heads = heads
         self.probe = nnx.Param(
             nnx.initializers.xavier_uniform()(rngs.params(), (1, 1, width))
         )
@@ -75,7 +76,7 @@ class SigLIP(nnx.Module):
             [Block(config, dtype=dtype, rngs=rngs) for _ in range(config.depth)]
         )
         self.norm = LayerNorm(width, epsilon=config.epsilon, dtype=dtype, rngs=rngs)
-        self.head = AttentionPool(config, dtype=dtype, rngs=rngs)
+        self.head = AttentionPool(config, config.heads, dtype=dtype, rngs=rngs)
 
     @property
     def width(self) -> int:
@@ -109,4 +110,8 @@ CONFIGS = {
     "siglip_b16": sized(SigLIPConfig, "b", 16),
     "siglip_l16": sized(SigLIPConfig, "l", 16, image_size=256),
     "siglip_so400m14": SigLIPConfig(14, 1152, 27, 16, 4304),
+    "siglip2_b16": sized(SigLIPConfig, "b", 16),
+    "siglip2_l16": sized(SigLIPConfig, "l", 16, image_size=256),
+    "siglip2_so400m14": SigLIPConfig(14, 1152, 27, 16, 4304),
 }
+"""SigLIP 2 (Tschannen et al., arXiv 2502.14786) is the same network."""

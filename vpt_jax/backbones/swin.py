@@ -33,8 +33,10 @@ class SwinConfig:
         embed_dim: D of the first stage.
         depths, heads: Per stage.
         window: Side of a window in tokens; a smaller stage is one window.
-        dropout, drop_path: Rates that the release trains with (its configs; the
-            public VPT code takes the same).
+        dropout, drop_path: Rates for training all of it. 0.5 for B is that of the
+            release on ImageNet-1k and of the public VPT code, which takes it for L too
+            (`build_vit_backbone.py:204,335`); 0.2 for L is that of the release on
+            ImageNet-22k, where B has it as well (`configs/swin/*_22k.yaml`).
     """
 
     dropout: ClassVar[float] = 0.0

@@ -25,6 +25,7 @@ class ViTConfig:
         dropout, drop_path: Rates that the family is trained with when all of it is
             (`src/configs/vit_configs.py:35` and the builders of the public VPT code).
         resize: How the family stretches its position embeddings to another grid.
+        adds_positions: Whether it has such embeddings, added to the tokens.
     """
 
     patch: int
@@ -39,6 +40,7 @@ class ViTConfig:
     dropout: ClassVar[float] = 0.1
     drop_path: ClassVar[float] = 0.0
     resize: ClassVar = staticmethod(positions.linear)
+    adds_positions: ClassVar[bool] = True
 
     @property
     def grid(self) -> int:
@@ -97,9 +99,12 @@ class ViT(nnx.Module):
             3, width, patch, patch, padding="VALID", dtype=dtype, rngs=rngs
         )
         self.cls = nnx.Param(jnp.zeros((1, 1, width)))
-        self.pos_embed = nnx.Param(
-            nnx.initializers.normal(0.02)(rngs.params(), (1, 1 + config.grid**2, width))
-        )
+        self.pos_embed = nnx.data(None)
+        if config.adds_positions:
+            shape = (1, 1 + config.grid**2, width)
+            self.pos_embed = nnx.Param(
+                nnx.initializers.normal(0.02)(rngs.params(), shape)
+            )
         self.dropout = nnx.Dropout(0.0)
         self.blocks = nnx.List(
             [self.block(config, dtype=dtype, rngs=rngs) for _ in range(config.depth)]
@@ -129,7 +134,8 @@ class ViT(nnx.Module):
         patches = patches.reshape(batch, -1, width)
         cls = jnp.broadcast_to(self.cls[...].astype(self.dtype), (batch, 1, width))
         x = jnp.concatenate([cls, patches], axis=1)
-        x = x + self.pos_embed[...].astype(self.dtype)
+        if self.pos_embed is not None:
+            x = x + self.pos_embed[...].astype(self.dtype)
         return self.dropout(x, deterministic=not train, rngs=fold(key, 0))
 
     def pool(self, tokens: Float[Array, "B M D"]) -> Float[Array, "B D"]:
@@ -160,10 +166,17 @@ CONFIGS = {
     "vit_l16": sized(ViTConfig, "l", 16),
     "vit_l32": sized(ViTConfig, "l", 32),
     "vit_h14": sized(ViTConfig, "h", 14),
+    "vit_b8_augreg": sized(ViTConfig, "b", 8),
+    "vit_b16_augreg": sized(ViTConfig, "b", 16),
+    "vit_b32_augreg": sized(ViTConfig, "b", 32),
+    "vit_l16_augreg": sized(ViTConfig, "l", 16),
     "deit_ti16": sized(ViTConfig, "ti", 16),
     "deit_s16": sized(ViTConfig, "s", 16),
     "deit_b16": sized(ViTConfig, "b", 16),
+    "dino_s16": sized(ViTConfig, "s", 16),
+    "dino_b16": sized(ViTConfig, "b", 16),
 }
-"""Names of the original release (Dosovitskiy et al., table 1; Ti and S: Steiner et
-al., arXiv 2106.10270), the embedded `vit_nano`, and DeiT (Touvron et al., arXiv
-2012.12877), which is the same network trained on ImageNet-1k."""
+"""Names of the original release (Dosovitskiy et al., table 1; Ti, S and `_augreg`:
+Steiner et al., arXiv 2106.10270), the embedded `vit_nano`, and the same network trained
+on ImageNet-1k: DeiT (Touvron et al., arXiv 2012.12877), DINO (Caron et al., arXiv
+2104.14294)."""

@@ -20,6 +20,7 @@ from vpt_jax.checkpoints import (
     files,
     huggingface,
     native,
+    openai,
     original_vit,
     releases,
     timm,
@@ -34,6 +35,7 @@ FORMATS = (
     original_vit.FORMAT,
     *big_vision.FORMATS,
     *releases.FORMATS,
+    *openai.FORMATS,
     *timm.FORMATS,
     *huggingface.FORMATS,
 )
@@ -137,10 +139,11 @@ def trusted(name: str, source: object) -> str | None:
     Args:
         name: The backbone that the manifest names.
         source: What it names as its checkpoint: a local path, 'random', the zoo's
-            address of this backbone, or None for that; anything else is refused.
+            address of this backbone (also without its revision), or None for that;
+            anything else is refused.
 
     Returns:
-        `source`.
+        `source`, with the revision where the zoo's has one.
 
     Raises:
         UserError: Another address, which the user has to name.
@@ -149,8 +152,10 @@ def trusted(name: str, source: object) -> str | None:
         return None
     if not isinstance(source, str) or not source:
         raise UserError(f"the manifest names {source!r}, which is no checkpoint's name")
-    known = name in zoo.ZOO and zoo.ZOO[name].url == source
-    if known or fetch.is_local(source):
+    own = zoo.ZOO[name].url if name in zoo.ZOO else None
+    if own is not None and source == own.split("@")[0]:
+        return own  # as it was written before revisions were recorded
+    if source == own or fetch.is_local(source):
         return source
     raise UserError(
         f"the manifest names {source} as the checkpoint of {name}, an address that is "
@@ -182,9 +187,13 @@ def load_arrays(
 
 def locate(name: str, source: str | None) -> tuple[str, pathlib.Path, str]:
     """(address, local file, sha256) of a checkpoint, downloaded where needed."""
-    if source is not None:
+    entry = zoo.lookup(name) if source is None else zoo.ZOO.get(name)
+    if entry is None or source not in (None, entry.url):
+        assert source is not None
         path = fetch.fetch(source)
         return source, path, fetch.sha256_of(path)
-    entry = zoo.lookup(name)
-    path = fetch.fetch(entry.url, entry.sha256)
+    problem = files.lacking(entry.url)  # before gigabytes are fetched in vain
+    if problem:
+        raise UserError(f"checkpoint {entry.url} {problem}{zoo.instead(entry)}")
+    path = fetch.fetch(zoo.address(entry), entry.sha256)
     return entry.url, path, zoo.verify(entry, path)

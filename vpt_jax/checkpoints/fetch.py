@@ -37,7 +37,8 @@ def fetch(source: str, sha256: str | None = None) -> pathlib.Path:
             own addresses only.
         sha256: the expected hash in hexadecimal. A cached file that differs is
             downloaded again. None skips the check: the hash of a fresh download is
-            then printed, so that it can be recorded.
+            then printed, with the word that nothing was compared, so that it can be
+            recorded.
 
     Raises:
         UserError: the file is missing, cannot be downloaded or has another hash.
@@ -52,6 +53,11 @@ def fetch(source: str, sha256: str | None = None) -> pathlib.Path:
     if kind == "gs" and not sha256 and paths.can_read(kind):
         return cache.at_hand(source)
     return _download(source, address, sha256)
+
+
+def kept_as(source: str) -> pathlib.Path:
+    """Where a download of that address is kept."""
+    return cache.cache_dir() / _cache_name(_web_address(source))
 
 
 def is_local(source: str) -> bool:
@@ -161,7 +167,8 @@ def _download(source: str, url: str, sha256: str | None) -> pathlib.Path:
         for response in opened:  # pooch leaves a transfer that failed open
             response.close()
     if is_new and not sha256:
-        print(f"sha256 of {target.name}: {sha256_of(target)}", file=sys.stderr)
+        found = f"sha256 of {target.name}: {sha256_of(target)}"
+        print(f"{found} (no hash to compare it with was given)", file=sys.stderr)
     return target
 
 

@@ -53,6 +53,8 @@ class Format:
         prefixes: What may stand before every key; what stands elsewhere in the file
             is part of another network.
         ignored: Regular expression of keys that belong to the old task.
+        zero: Regular expression of keys that a backbone has no place for and that must
+            hold zeros: biases that some writers store although nothing was learned.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Format:
     layout: str = "torch"
     prefixes: tuple[str, ...] = ("",)
     ignored: str = r"$^"
+    zero: str = r"$^"
 
     def source(self, path: Path) -> "Source":
         """Where the parameter at `path` comes from."""
@@ -221,11 +224,16 @@ def read(
         for key in (k.removeprefix(prefix) for k in file.keys if k.startswith(prefix))
         if key not in keys and not re.match(chosen.ignored, key)
     )
+    empty = [key for key in unexpected if re.fullmatch(chosen.zero, key)]
+    unexpected = [key for key in unexpected if key not in empty]
     problems = []
     if missing:
         problems.append(f"missing {_some(missing)}")
     if unexpected:
         problems.append(f"unexpected {_some(unexpected)}")
+    learned = [key for key in empty if _holds_more_than_zeros(file, prefix + key)]
+    if learned:
+        problems.append(f"not zero {_some(learned)}, for which there is no place")
     for path, source in _present(file, prefix, sources):
         header, wanted = file.header(prefix + source.key), shapes[path]
         part = _part(header.shape, source)
@@ -248,6 +256,11 @@ def read(
             value = 1.0 if path[-1] == "scale" else 0.0
             arrays[path] = np.full(shapes[path], value, dtype)
     return arrays
+
+
+def _holds_more_than_zeros(file: File, key: str) -> bool:
+    """Of a vector; anything else is not read."""
+    return len(file.header(key).shape) != 1 or bool(np.any(file.read(key)))
 
 
 def _present(

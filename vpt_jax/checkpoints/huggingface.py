@@ -3,6 +3,7 @@
 from vpt_jax.backbones.clip import CLIPConfig
 from vpt_jax.backbones.convnext import ConvNeXtConfig
 from vpt_jax.backbones.dinov2 import DINOv2Config
+from vpt_jax.backbones.dinov3 import DINOv3Config
 from vpt_jax.backbones.mae import MAEConfig
 from vpt_jax.backbones.resnet import ResNetConfig
 from vpt_jax.backbones.siglip import SigLIPConfig
@@ -89,6 +90,32 @@ DINOV2_GIANT = Format(
     },
     marks=(_MARK, "encoder.layer.0.mlp.weights_in.weight"),
     **_DINOV2,
+)
+
+DINOV3 = Format(
+    name="Hugging Face's DINOv3",
+    families=(DINOv3Config,),
+    names={
+        "cls": "embeddings.cls_token",
+        "registers": "embeddings.register_tokens",
+        "patch_embed": "embeddings.patch_embeddings",
+        "blocks.{}.norm1": "layer.{}.norm1",
+        "blocks.{}.attn.query": "layer.{}.attention.q_proj",
+        "blocks.{}.attn.key": "layer.{}.attention.k_proj",
+        "blocks.{}.attn.value": "layer.{}.attention.v_proj",
+        "blocks.{}.attn.out": "layer.{}.attention.o_proj",
+        "blocks.{}.gamma1": "layer.{}.layer_scale1.lambda1",
+        "blocks.{}.norm2": "layer.{}.norm2",
+        "blocks.{}.mlp.gate": "layer.{}.mlp.gate_proj",
+        "blocks.{}.mlp.fc1": "layer.{}.mlp.up_proj",
+        "blocks.{}.mlp.fc2": "layer.{}.mlp.down_proj",
+        "blocks.{}.gamma2": "layer.{}.layer_scale2.lambda1",
+        "norm": "norm",
+    },
+    marks=("embeddings.register_tokens", "layer.0.attention.q_proj.weight"),
+    size=vit_size,
+    ignored=_OLD_TASK,
+    zero=r"layer\.\d+\.attention\.[qv]_proj\.bias",
 )
 
 _TOWER = {
@@ -219,6 +246,6 @@ RESNET = Format(
 )
 
 FORMATS = (
-    *(DINOV2, DINOV2_GIANT, CLIP, SIGLIP),
+    *(DINOV2, DINOV2_GIANT, DINOV3, CLIP, SIGLIP),
     *(VIT, MAE, SWIN, CONVNEXT, RESNET),
 )

@@ -2,6 +2,7 @@
 
 from vpt_jax.backbones.convnext import ConvNeXtConfig
 from vpt_jax.backbones.dinov2 import DINOv2Config
+from vpt_jax.backbones.dinov3 import DINOv3Config
 from vpt_jax.backbones.swin import SwinConfig
 from vpt_jax.checkpoints import timm
 from vpt_jax.checkpoints.format import Format, vit_size
@@ -64,4 +65,31 @@ DINOV2_GIANT = Format(
     **_DINOV2,
 )
 
-FORMATS = (DINOV2, DINOV2_GIANT, SWIN, CONVNEXT)
+# The key biases of the release are masked; all others are zero in what it published.
+_DINOV3 = {
+    "name": "the original DINOv3's",
+    "families": (DINOv3Config,),
+    "size": vit_size,
+    "ignored": r"mask_token$|head\.|local_cls_norm|rope_embed\.|.*bias_mask$",
+    "zero": r"blocks\.\d+\.attn\.qkv\.bias",
+}
+_DINOV3_NAMES = {**timm.DINOV2.names, "registers": "storage_tokens"}
+
+DINOV3 = Format(
+    names=_DINOV3_NAMES,
+    marks=(*timm.DINOV2.marks, "storage_tokens", "blocks.0.mlp.fc1.weight"),
+    **_DINOV3,
+)
+
+DINOV3_GATED = Format(
+    names=_DINOV3_NAMES
+    | {
+        "blocks.{}.mlp.gate": "blocks.{}.mlp.w1",
+        "blocks.{}.mlp.fc1": "blocks.{}.mlp.w2",
+        "blocks.{}.mlp.fc2": "blocks.{}.mlp.w3",
+    },
+    marks=(*timm.DINOV2.marks, "storage_tokens", "blocks.0.mlp.w1.weight"),
+    **_DINOV3,
+)
+
+FORMATS = (DINOV3, DINOV3_GATED, DINOV2, DINOV2_GIANT, SWIN, CONVNEXT)

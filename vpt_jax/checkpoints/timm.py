@@ -7,8 +7,11 @@ timm's names for Swin and ConvNeXt are in `releases.py`.
 from vpt_jax.backbones.clip import CLIPConfig
 from vpt_jax.backbones.convnext import ConvNeXtConfig
 from vpt_jax.backbones.dinov2 import DINOv2Config
+from vpt_jax.backbones.dinov3 import DINOv3Config
+from vpt_jax.backbones.eva02 import EVA02Config
 from vpt_jax.backbones.mae import MAEConfig
 from vpt_jax.backbones.moco import MoCoConfig
+from vpt_jax.backbones.pe import PEConfig
 from vpt_jax.backbones.resnet import ResNetConfig
 from vpt_jax.backbones.siglip import SigLIPConfig
 from vpt_jax.backbones.swin import SwinConfig
@@ -77,25 +80,95 @@ CLIP = Format(
     ignored=OLD_TASK,
 )
 
+POOL = {
+    "head.probe": "attn_pool.latent",
+    "head.query": "attn_pool.q",
+    "head.key": "attn_pool.kv[0/2]",
+    "head.value": "attn_pool.kv[1/2]",
+    "head.out": "attn_pool.proj",
+    "head.norm": "attn_pool.norm",
+    "head.mlp.fc1": "attn_pool.mlp.fc1",
+    "head.mlp.fc2": "attn_pool.mlp.fc2",
+}
+
 SIGLIP = Format(
     name="timm's SigLIP",
     families=(SigLIPConfig,),
-    names=PATCHES
-    | BLOCKS
-    | {
-        "norm": "norm",
-        "head.probe": "attn_pool.latent",
-        "head.query": "attn_pool.q",
-        "head.key": "attn_pool.kv[0/2]",
-        "head.value": "attn_pool.kv[1/2]",
-        "head.out": "attn_pool.proj",
-        "head.norm": "attn_pool.norm",
-        "head.mlp.fc1": "attn_pool.mlp.fc1",
-        "head.mlp.fc2": "attn_pool.mlp.fc2",
-    },
+    names=PATCHES | BLOCKS | POOL | {"norm": "norm"},
     marks=(*MARKS, "attn_pool.latent"),
     size=vit_size,
     ignored=OLD_TASK,
+)
+
+PE = Format(
+    name="timm's Perception Encoder",
+    families=(PEConfig,),
+    names={**CLIP.names, **POOL},
+    marks=(*CLIP.marks, "attn_pool.latent"),
+    size=vit_size,
+    ignored=OLD_TASK,
+)
+
+GATED = {
+    "blocks.{}.mlp.gate": "blocks.{}.mlp.fc1_g",
+    "blocks.{}.mlp.fc1": "blocks.{}.mlp.fc1_x",
+    "blocks.{}.mlp.norm": "blocks.{}.mlp.norm",
+}
+
+_DINOV3 = {
+    "name": "timm's DINOv3",
+    "families": (DINOv3Config,),
+    "size": vit_size,
+    "ignored": OLD_TASK + r"|rope\.",
+    "zero": r"blocks\.\d+\.attn\.[qv]_bias",  # of the files named `_qkvb`
+}
+_DINOV3_NAMES = {
+    **DINOV2.names,
+    "blocks.{}.gamma1": "blocks.{}.gamma_1",
+    "blocks.{}.gamma2": "blocks.{}.gamma_2",
+}
+_DINOV3_MARKS = (*MARKS, "reg_token", "blocks.0.gamma_1")
+
+DINOV3 = Format(
+    names=_DINOV3_NAMES, marks=(*_DINOV3_MARKS, "blocks.0.mlp.fc1.weight"), **_DINOV3
+)
+
+DINOV3_GATED = Format(
+    names=_DINOV3_NAMES | GATED,
+    marks=(*_DINOV3_MARKS, "blocks.0.mlp.fc1_g.weight"),
+    **_DINOV3,
+)
+
+_EVA02 = {
+    "name": "timm's EVA-02",
+    "families": (EVA02Config,),
+    "size": vit_size,
+    "ignored": OLD_TASK + r"|rope\.",
+}
+_EVA02_NAMES = PATCHES | BLOCKS | {"cls": "cls_token", "norm": "fc_norm"}
+
+EVA02_SMALL = Format(
+    names=_EVA02_NAMES
+    | {
+        "blocks.{}.attn.query.bias": "blocks.{}.attn.q_bias",
+        "blocks.{}.attn.value.bias": "blocks.{}.attn.v_bias",
+        "blocks.{}.mlp.gate": "blocks.{}.mlp.fc1[0/2]",
+        "blocks.{}.mlp.fc1": "blocks.{}.mlp.fc1[1/2]",
+    },
+    marks=(*MARKS, "blocks.0.attn.q_bias", "blocks.0.mlp.fc1.weight"),
+    **_EVA02,
+)
+
+EVA02 = Format(
+    names=_EVA02_NAMES
+    | GATED
+    | {
+        "blocks.{}.attn.query": "blocks.{}.attn.q_proj",
+        "blocks.{}.attn.key": "blocks.{}.attn.k_proj",
+        "blocks.{}.attn.value": "blocks.{}.attn.v_proj",
+    },
+    marks=("blocks.0.attn.q_proj.weight", "blocks.0.mlp.norm.weight"),
+    **_EVA02,
 )
 
 
@@ -194,4 +267,7 @@ RESNET = Format(
     ignored=r"fc\.|.*num_batches_tracked$",
 )
 
-FORMATS = (DINOV2, CLIP, SIGLIP, VIT, MAE, SWIN, CONVNEXT, RESNET)
+FORMATS = (
+    *(DINOV2, DINOV3, DINOV3_GATED, PE, EVA02_SMALL, EVA02, CLIP, SIGLIP),
+    *(VIT, MAE, SWIN, CONVNEXT, RESNET),
+)

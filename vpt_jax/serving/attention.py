@@ -82,6 +82,7 @@ def attention_of(
         y.reshape(*y.shape[:2], last.heads, -1)
         for y in (last.query(asking), last.key(x))
     )
+    query, key = last.placed(query, key, slice(first + added))
     scores = jnp.einsum("bnhk,bmhk->bhnm", query, key) * query.shape[-1] ** -0.5
     weights = jax.nn.softmax(scores.astype(jnp.float32)).mean(1)
     # One row for CLS (the first of the prefix), one for each prompt.
