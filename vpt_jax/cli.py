@@ -24,7 +24,9 @@ _IMAGES = flags.DEFINE_multi_string(
     "images", [], "predict: a file or folder; more may follow as plain arguments."
 )
 _SEED = flags.DEFINE_integer(
-    "seed", None, "eval, predict: of a run with several (default: says which it takes)."
+    "seed",
+    None,
+    "eval, predict, export: of a run with several (default: says which it takes).",
 )
 _PROCESSES = flags.DEFINE_integer(
     "processes",
@@ -52,6 +54,9 @@ _ON = flags.DEFINE_string(
 )
 _OF = flags.DEFINE_enum("of", "train", ["train", "sweep"], "plan: of which mode.")
 _PRICE = flags.DEFINE_float("price", None, "plan: of a chip for an hour.")
+_FORMAT = flags.DEFINE_enum(
+    "format", None, ["torch", "stablehlo"], "export: for which other software."
+)
 _FEATURES = flags.DEFINE_integer(
     "features",
     0,
@@ -191,6 +196,18 @@ def predict(more: list[str]) -> int:
     return 0
 
 
+def export(_) -> int:
+    """Write beside an export what other software needs of it."""
+    from vpt_jax import exchange
+
+    kind = need(_FORMAT.value, "--format=torch or --format=stablehlo")
+    directory, manifest, given = _found("backbone.checkpoint")
+    checkpoint = given.get("backbone.checkpoint")
+    for path in exchange.write(kind, directory, manifest, checkpoint):
+        print(path)
+    return 0
+
+
 def doctor(_) -> int:
     """Say what is ready and what is missing."""
     from vpt_jax import doctor as checks
@@ -244,6 +261,7 @@ MODES = {
     "report": report,
     "eval": evaluate,
     "predict": predict,
+    "export": export,
     "doctor": doctor,
     "prepare": prepare,
     "plan": plan,
@@ -278,7 +296,15 @@ def _print_report(workdir: Folder, page: Folder | None = None) -> None:
 
 
 def _tuned(*obeyed: str):
-    """(the tuned model of --workdir, what --config changes).
+    """(the tuned model of --workdir, what --config changes); see `_found`."""
+    from vpt_jax.serving.load import open_export
+
+    directory, manifest, given = _found(*obeyed)
+    return open_export(directory, manifest, given.get("backbone.checkpoint")), given
+
+
+def _found(*obeyed: str):
+    """(the export of --workdir, its manifest, what --config changes).
 
     Args:
         obeyed: The keys of a configuration that this mode heeds.
@@ -286,7 +312,7 @@ def _tuned(*obeyed: str):
     Raises:
         UserError: --config asks for something else, which it would not get.
     """
-    from vpt_jax.serving.load import find, open_export
+    from vpt_jax.serving.load import find
 
     config, given = _CONFIG.value, {}
     if config is not None:
@@ -300,7 +326,7 @@ def _tuned(*obeyed: str):
     directory, manifest = find(_workdir(), _SEED.value)
     if config is not None:
         _refuse_another(config, manifest["config"])
-    return open_export(directory, manifest, given.get("backbone.checkpoint")), given
+    return directory, manifest, given
 
 
 def _refuse_another(config, found: dict) -> None:
