@@ -176,8 +176,8 @@ def _pictures(files: Collection[str]) -> str:
 def _licence(entry: Entry | None) -> str:
     if entry is None:
         return "## Licence\n\nThat of the backbone's weights, unknown here.\n"
+    where = f" ({entry.url})" if "://" in entry.url else ""
     return (
         f"## Licence\n\n{entry.licence}, that of the published weights of "
-        f"`{entry.name}` ({entry.url}), on which this was tuned. The data has its "
-        "own.\n"
+        f"`{entry.name}`{where}, on which this was tuned. The data has its own.\n"
     )

@@ -17,6 +17,7 @@ from vpt_jax import data, export
 from vpt_jax.checkpoints import zoo
 from vpt_jax.errors import UserError
 from vpt_jax.exchange import pytorch
+from vpt_jax.objectives import OBJECTIVES, classification
 from vpt_jax.progress import say
 from vpt_jax.serving.load import find, open_export
 from vpt_jax.storage import hub
@@ -47,10 +48,12 @@ def push(
         hf://owner/name@commit, which `load` takes.
 
     Raises:
-        UserError: No finished run there, or the Hub refuses.
+        UserError: No finished run of a classifier there, or the Hub refuses.
     """
     library = hub.library()
     directory, manifest = find(path, seed)
+    if OBJECTIVES[manifest["objective"]] is not classification:
+        raise UserError("only classifiers can be pushed to the Hub")
     result = _result(directory)
     files = _files(name, directory, manifest, result, checkpoint)
     api = library.HfApi(token=token)
