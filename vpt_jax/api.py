@@ -1,17 +1,20 @@
-"""The Python interface: `tune` a configuration, `load` what was tuned, one or many."""
+"""The Python interface: `tune` a configuration, `load` what was tuned, one or many,
+or `push` it."""
 
 import os
 
-from vpt_jax import resolution
+from vpt_jax import exchange, parallel, resolution
 from vpt_jax.checkpoints import Pretrained
+from vpt_jax.exchange import pytorch
+from vpt_jax.exchange.hub import push
 from vpt_jax.runs.run import default_path, run
 from vpt_jax.serving.bank import Bank
 from vpt_jax.serving.classifier import Classifier
-from vpt_jax.serving.load import load
+from vpt_jax.serving.load import find, load
 from vpt_jax.storage import paths
 from vpt_jax.types import Config
 
-__all__ = ["Bank", "Classifier", "load", "tune"]
+__all__ = ["Bank", "Classifier", "load", "push", "tune"]
 
 
 def tune(
@@ -34,4 +37,12 @@ def tune(
     """
     path = None if workdir is None else paths.workdir(workdir)
     experiment = resolution.resolve(config)
-    return run(experiment, path or default_path(experiment), pretrained)
+    path = path or default_path(experiment)
+    if config.export_torch:
+        pytorch.check(experiment.network)
+    result = run(experiment, path, pretrained)
+    if config.export_torch:
+        checkpoint = experiment.network.backbone.checkpoint
+        chosen = find(path, None)
+        parallel.first(lambda: exchange.write("torch", *chosen, checkpoint))
+    return result

@@ -28,7 +28,8 @@ _IMAGES = flags.DEFINE_multi_string(
 _SEED = flags.DEFINE_integer(
     "seed",
     None,
-    "eval, predict, serve: of a run with several (default: says which it takes).",
+    "eval, predict, serve, export: of a run with several (default: says which it "
+    "takes).",
 )
 _PROCESSES = flags.DEFINE_integer(
     "processes",
@@ -72,6 +73,9 @@ _ON = flags.DEFINE_string(
 )
 _OF = flags.DEFINE_enum("of", "train", ["train", "sweep"], "plan: of which mode.")
 _PRICE = flags.DEFINE_float("price", None, "plan: of a chip for an hour.")
+_FORMAT = flags.DEFINE_enum(
+    "format", None, ["torch", "stablehlo"], "export: for which other software."
+)
 _FEATURES = flags.DEFINE_integer(
     "features",
     0,
@@ -230,6 +234,18 @@ def serve(_) -> int:
     return 0
 
 
+def export(_) -> int:
+    """Write beside an export what other software needs of it."""
+    from vpt_jax import exchange
+
+    kind = need(_FORMAT.value, "--format=torch or --format=stablehlo")
+    directory, manifest, given = _found("backbone.checkpoint")
+    checkpoint = given.get("backbone.checkpoint")
+    for path in exchange.write(kind, directory, manifest, checkpoint):
+        print(path)
+    return 0
+
+
 def doctor(_) -> int:
     """Say what is ready and what is missing."""
     from vpt_jax import doctor as checks
@@ -284,6 +300,7 @@ MODES = {
     "eval": evaluate,
     "predict": predict,
     "serve": serve,
+    "export": export,
     "doctor": doctor,
     "prepare": prepare,
     "plan": plan,
@@ -348,7 +365,15 @@ def _print_report(workdir: Folder, page: Folder | None = None) -> None:
 
 
 def _tuned(*obeyed: str):
-    """(the tuned model of --workdir, what --config changes).
+    """(the tuned model of --workdir, what --config changes); see `_found`."""
+    from vpt_jax.serving.load import open_export
+
+    directory, manifest, given = _found(*obeyed)
+    return open_export(directory, manifest, given.get("backbone.checkpoint")), given
+
+
+def _found(*obeyed: str):
+    """(the export of --workdir, its manifest, what --config changes).
 
     Args:
         obeyed: The keys of a configuration that this mode heeds.
@@ -356,17 +381,17 @@ def _tuned(*obeyed: str):
     Raises:
         UserError: --config asks for something else, which it would not get.
     """
-    from vpt_jax.serving.load import find, open_export
+    from vpt_jax.serving.load import find
 
     config, given = _CONFIG.value, _heeded(*obeyed)
     directory, manifest = find(_workdir(), _SEED.value)
     if config is not None:
         _refuse_another(config, manifest["config"])
-    return open_export(directory, manifest, given.get("backbone.checkpoint")), given
+    return directory, manifest, given
 
 
 def _heeded(*obeyed: str) -> dict:
-    """What --config changes, by key; see `_tuned`."""
+    """What --config changes, by key; see `_found`."""
     if _CONFIG.value is None:
         return {}
     given = config_flags.get_override_values(flags.FLAGS["config"])

@@ -75,6 +75,8 @@ def base(
     config.precision = unset(str)  # of the computation
     # Write the backbone with what was tuned merged into it; None: full fine-tuning only
     config.export_backbone = unset(bool)
+    # Write what PyTorch needs beside the export, see docs/elsewhere.md
+    config.export_torch = False
     # Methods that are tuned beside it, each as a run of its own with the same images
     # and epochs: 'linear', or 'linear optim.lr=0.5; lora-8 epochs=20'
     config.beside = ""

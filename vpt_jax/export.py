@@ -5,6 +5,10 @@ manifest.json       configuration, backbone and its sha256, classes, metrics
 backbone.*          where asked for, and for full fine-tuning: the backbone with what
                     was tuned merged into it; of a ViT backbone.npz in the original
                     format, else backbone.safetensors in our own
+
+The manifest states the number of its format. What a version of this package wrote, all
+later ones read: they know every earlier format, and fields may be added to one; one
+that says something else than before gets a new number, which earlier versions refuse.
 """
 
 import functools
@@ -18,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 from vpt_jax import parallel
 from vpt_jax.backbones.vit import ViTConfig
 from vpt_jax.checkpoints import native, original_vit
+from vpt_jax.checkpoints.fetch import sha256_of
 from vpt_jax.errors import UserError
 from vpt_jax.model import merged_backbone
 from vpt_jax.network import Network
@@ -27,6 +32,9 @@ from vpt_jax.storage.paths import Folder
 from vpt_jax.types import Tree, flatten, path_name, unflatten
 
 TENSORS, MANIFEST, BACKBONE = "tuned.safetensors", "manifest.json", "backbone"
+FORMAT = 1
+READ = (1,)
+"""The formats that exist; tests/exchange/golden holds an export of each."""
 
 
 def write(
@@ -49,12 +57,12 @@ def write(
         Bytes of tuned.safetensors.
     """
     tensors = {
-        f"{group}.{path_name(path)}": np.ascontiguousarray(leaf)
+        f"{group}.{path_name(path)}": np.asarray(leaf, order="C")
         for group, tree in (("trainable", trainable), ("stats", stats))
         for path, leaf in flatten(tree).items()
     }
     manifest = {
-        "format": 1,
+        "format": FORMAT,
         "backbone": about["config"]["backbone"]["name"],
         "checkpoint_sha256": network.pretrained.sha256,
         **about,
@@ -63,7 +71,8 @@ def write(
     def done() -> None:
         with whole(directory / TENSORS) as temporary:
             save_file(tensors, temporary)
-        write_json(directory / MANIFEST, manifest)
+            digest = sha256_of(temporary)
+        write_json(directory / MANIFEST, {**manifest, "tuned_sha256": digest})
         if with_backbone:
             _write_backbone(directory, network, trainable, stats)
 
@@ -115,7 +124,27 @@ def read_manifest(directory: Folder) -> dict:
             f"{directory} holds no {MANIFEST}; give the workdir of a finished run or "
             "its export folder"
         )
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found not in READ:
+        raise UserError(
+            f"{directory / MANIFEST} is of format {found!r}; this version reads "
+            f"{', '.join(map(str, READ))}: update vpt_jax"
+        )
     return manifest
+
+
+def verify(directory: Folder, manifest: dict) -> None:
+    """Refuse tensors that are not those the manifest was written with.
+
+    Raises:
+        UserError: They have another hash. The first exports state none.
+    """
+    path, wanted = directory / TENSORS, manifest.get("tuned_sha256")
+    if wanted is not None and sha256_of(at_hand(path)) != wanted:
+        raise UserError(
+            f"{path} is not the file that its manifest was written with: it is damaged "
+            "or was changed; get it again"
+        )
 
 
 def read_tensors(directory: Folder, network: Network) -> tuple[Tree, Tree]:
@@ -136,6 +165,9 @@ def read_tensors(directory: Folder, network: Network) -> tuple[Tree, Tree]:
         for group, tree in groups.items()
         for leaf, shape in flatten(tree).items()
     }
+    for name, array in tensors.items():
+        if wanted.get(name) == () and array.shape == (1,):  # as it once was written
+            tensors[name] = array.reshape(())
     found = {name: array.shape for name, array in tensors.items()}
     if found != wanted:
         differing = sorted(dict(found.items() ^ wanted.items()))

@@ -50,6 +50,11 @@ def resolve(
             f"beside={config.beside!r} is for a single run; a sweep compares its "
             "variants: sweep.variants=('linear: method.name=linear', ...)"
         )
+    if config.export_torch and protocol:
+        raise UserError(
+            "export_torch=True is for a single run; after a sweep, --mode export "
+            "--format torch writes its winner"
+        )
     task = data.get_task(config.task, config.data.dir)
     choices = _resolve_method(config, task)
     recipe = choices[0].recipe
@@ -124,7 +129,7 @@ def _beside(config: Config) -> dict[str, Config]:
         # What suits one method need not suit another.
         plain = base(config.task, method, config.backbone.name)
         own: Config = ConfigDict(config.copy_and_resolve_references())
-        own.beside, own.export_backbone = "", None
+        own.beside, own.export_backbone, own.export_torch = "", None, False
         own.method, own.optim = plain.method, plain.optim
         for key in ("momentum", "schedule"):
             own.optim[key] = config.optim[key]

@@ -33,6 +33,9 @@ Config = Any
 Backbone = Any
 """A backbone, or a part of one: `vpt_jax/backbones/__init__.py` says what it offers."""
 
+Size = Any
+"""A number of images: an int, or a symbol in a program for any number of them."""
+
 Key = jax.Array
 """A JAX random key."""
 

@@ -67,13 +67,13 @@ def test_attention_is_that_of_the_network_where_patches_turn():
     model = build_model(PE(config, rngs=nnx.Rngs(0)), 3, chosen)
     images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
     weights = attention.attention_of(model, images)
-    attention = model.backbone.blocks[-1].attn
+    last = model.backbone.blocks[-1].attn
     names = jnp.tile(jnp.eye(7, 16), (1, 2))
-    attention.value = lambda x: jnp.broadcast_to(names, (len(x), 7, 32))
-    attention.out = lambda x: x
+    last.value = lambda x: jnp.broadcast_to(names, (len(x), 7, 32))
+    last.out = lambda x: x
     context = Context(model.backbone, None, False)
     tokens = model.edits["prompt"].before_block(1, model.prefix(images, 2), context)
-    told = attention(model.backbone.blocks[-1].norm1(tokens))
+    told = last(model.backbone.blocks[-1].norm1(tokens))
     told = told.reshape(2, 7, 2, 16).mean(2)[:, :3, 3:7]
     np.testing.assert_allclose(weights, told, atol=1e-5)
 

@@ -22,7 +22,7 @@ def fits(query: Float[Array, "B N H K"], key: Float[Array, "B M H K"]) -> bool:
     width = query.shape[-1]
     known = width <= MAX_WIDTH and width % 8 == 0
     known = known and query.dtype in (jnp.bfloat16, jnp.float16)
-    whole = query.shape == key.shape and kernels.divides(len(query))
+    whole = query.shape == key.shape and kernels.divides(query.shape[0])
     return known and whole and _installed()
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import jax
 from jax.experimental.pallas import tpu as pltpu
 
+from vpt_jax.types import Size
+
 BLOCKS = 7 * 2**20
 """Bytes of what a kernel reads and writes at once. They lie in VMEM twice (one is used,
 one on its way); the compiler gives a kernel 16 MiB on the smallest chips."""
@@ -32,7 +34,7 @@ def by_platform(*operands, default: Callable, **forms: Callable):
     return forms.get(device.platform, default)(*operands)
 
 
-def divides(images: int) -> bool:
+def divides(images: Size) -> bool:
     """Whether every device gets as many of the images."""
     mesh = jax.sharding.get_abstract_mesh()
     return mesh.empty or images % mesh.shape["data"] == 0

@@ -34,7 +34,7 @@ each row and of the sum of exp(score - largest)."""
 def fits(query: Float[Array, "B N H K"], key: Float[Array, "B M H K"]) -> bool:
     """Whether a head's scores are few enough, and not only a few tokens ask."""
     few = query.shape[1] * key.shape[1] <= MAX_SCORES
-    return few and query.shape == key.shape and kernels.divides(len(query))
+    return few and query.shape == key.shape and kernels.divides(query.shape[0])
 
 
 def forward(

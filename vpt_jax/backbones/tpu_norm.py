@@ -17,7 +17,7 @@ BLOCK = 2**20
 
 def fits(x: Float[Array, "*B D"], dtype) -> bool:
     """Whether `x` are tokens of the type that their normalised form has."""
-    return x.ndim == 3 and x.dtype == dtype and kernels.divides(len(x))
+    return x.ndim == 3 and x.dtype == dtype and kernels.divides(x.shape[0])
 
 
 def forward(

@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Int
 from vpt_jax.backbones import kernels
 from vpt_jax.errors import UserError
 from vpt_jax.model import Context, Edit, Model
-from vpt_jax.types import Backbone, Path, Tree
+from vpt_jax.types import Backbone, Path, Size, Tree
 
 FROM_IMAGES = ("cls", "cls_layers", "prototypes")
 INITS = ("xavier", "normal", *FROM_IMAGES)
@@ -183,7 +183,7 @@ class PromptTokens(nnx.Module):
     def __call__(
         self,
         prompt: Float[Array, "P stored"],
-        batch: int,
+        batch: Size,
         dtype,
         context: Context,
         per_batch: bool = False,
@@ -252,7 +252,7 @@ class Prompts(Edit):
             return jnp.concatenate([prefix, tokens[:, end:]], axis=1)
         prompt = self.prompts(
             tensors,
-            len(tokens),
+            tokens.shape[0],
             tokens.dtype,
             context,
             per_batch=self.per_batch and name == "replace",

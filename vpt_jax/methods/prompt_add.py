@@ -68,7 +68,7 @@ class AddedPrompts(Edit):
         self, name: str, tensors: Tree, tokens: Float[Array, "B N D"], context: Context
     ) -> Float[Array, "B N D"]:
         """The sum, in the backbone's type."""
-        return tokens + self.prompts(tensors, len(tokens), tokens.dtype, context)
+        return tokens + self.prompts(tensors, tokens.shape[0], tokens.dtype, context)
 
 
 def attach(model: Model, config: AddConfig, rngs: nnx.Rngs) -> None:

@@ -66,7 +66,7 @@ class Channels(Edit):
             preset = preprocess.PRESETS["vpt"]
             channels = (channels - np.mean(preset.mean)) / np.mean(preset.std)
         channels = channels.astype(images.dtype)
-        channels = jnp.broadcast_to(channels, (len(images), *channels.shape))
+        channels = jnp.broadcast_to(channels, (images.shape[0], *channels.shape))
         return jnp.concatenate([images, channels], axis=-1)
 
 

@@ -54,7 +54,8 @@ class Frame(Edit):
             for pixels in (self.top_bottom, self.left_right)
         )
         rows, columns = (
-            jnp.broadcast_to(x, (len(images), *x.shape[1:])) for x in (rows, columns)
+            jnp.broadcast_to(x, (images.shape[0], *x.shape[1:]))
+            for x in (rows, columns)
         )
         p = self.padding
         images = jnp.concatenate([columns[:, :, :p], images, columns[:, :, p:]], axis=2)

@@ -84,7 +84,7 @@ class PixelPrompts(Edit):
         if self.normalised:
             patches = preprocess.normalize(255 * patches, preprocess.PRESETS["vpt"])
         prompt = context.backbone.patch_embed(patches.astype(tokens.dtype))
-        shape = (len(tokens), len(patches), tokens.shape[-1])
+        shape = (tokens.shape[0], len(patches), tokens.shape[-1])
         prompt = jnp.broadcast_to(prompt.reshape(shape[1:]), shape)
         before, after = tokens[:, : self.num_prefix], tokens[:, self.num_prefix :]
         return jnp.concatenate([before, prompt, after], axis=1)

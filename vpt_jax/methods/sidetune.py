@@ -73,7 +73,7 @@ class AlexNetFeatures(nnx.Module):
                 x = nnx.max_pool(x, (3, 3), (2, 2))
         rows, columns = (_averaging(size, GRID) for size in x.shape[1:3])
         x = jnp.einsum("yh,xw,bhwc->bcyx", rows, columns, x)
-        return x.reshape(len(x), -1)
+        return x.reshape(x.shape[0], -1)
 
 
 class Beside(nnx.Module):

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from vpt_jax.errors import UserError
 from vpt_jax.methods import prompt
 from vpt_jax.model import Context, Model
+from vpt_jax.types import Size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,12 @@ class FourierTokens(prompt.PromptTokens):
         self.transformed = transformed
 
     def __call__(
-        self, prompt: Float[Array, "P D"], batch: int, dtype, context: Context, **kwargs
+        self,
+        prompt: Float[Array, "P D"],
+        batch: Size,
+        dtype,
+        context: Context,
+        **kwargs,
     ) -> Float[Array, "B P D"]:
         wide = jnp.result_type(float)
         tokens = super().__call__(prompt, batch, wide, context, **kwargs)

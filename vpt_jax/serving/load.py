@@ -12,6 +12,7 @@ from vpt_jax.errors import UserError
 from vpt_jax.objectives import OBJECTIVES
 from vpt_jax.progress import say
 from vpt_jax.serving.classifier import MAX_BATCH, Classifier
+from vpt_jax.storage import hub
 from vpt_jax.storage.paths import Folder, located
 
 
@@ -26,7 +27,7 @@ def load(
     """A tuned model from a workdir or an export folder.
 
     Args:
-        path: The folder.
+        path: The folder, or hf://owner/name[@revision] of the Hugging Face Hub.
         checkpoint: Where the backbone is, if no longer where the run found it.
         seed: Of a run with several; None: the median by its validation score of those
             that did not diverge, or the first of them where none was validated.
@@ -38,6 +39,8 @@ def load(
         UserError: No export there, no such seed, or the backbone is not the one that it
             was tuned on.
     """
+    if hub.is_address(path):
+        return open_export(*_from_hub(str(path)), checkpoint, precision, max_batch)
     return open_export(*find(path, seed), checkpoint, precision, max_batch)
 
 
@@ -76,9 +79,27 @@ def open_export(
             f"{network.pretrained.sha256}; give the right config.backbone.checkpoint"
         )
     tensors = export.read_tensors(directory, network)
+    export.verify(directory, manifest)
     trainable, stats = (jax.tree.map(jnp.asarray, tree) for tree in tensors)
     classes = tuple(manifest["classes"])
     return Classifier(network, trainable, stats, classes, manifest, max_batch)
+
+
+def _from_hub(address: str) -> tuple[Folder, dict]:
+    """An export of the Hub, and its manifest, which may name no place of its own."""
+    directory, commit = hub.snapshot(address, (export.MANIFEST, export.TENSORS))
+    manifest = export.read_manifest(directory)
+    named = manifest["config"]["backbone"]["checkpoint"]
+    if named not in (None, "random"):
+        raise UserError(
+            f"{address} names {named!r} as its backbone's file; from the Hub, only the "
+            f"published file of the backbone is taken: give checkpoint=PATH"
+        )
+    if "tuned_sha256" not in manifest:
+        raise UserError(f"{address} does not state the sha256 of {export.TENSORS}")
+    if not address.endswith(f"@{commit}"):
+        say(f"{address} is at {commit}; load({address!r} with @{commit}) pins it")
+    return directory, manifest
 
 
 def _exports(path: Folder) -> list[Folder]:
