@@ -93,12 +93,13 @@ def _from_hub(address: str) -> tuple[Folder, dict]:
     if named not in (None, "random"):
         raise UserError(
             f"{address} names {named!r} as its backbone's file; from the Hub, only the "
-            f"published file of the backbone is taken: give checkpoint=PATH"
+            "published file of the backbone is taken: give checkpoint=PATH"
         )
     if "tuned_sha256" not in manifest:
         raise UserError(f"{address} does not state the sha256 of {export.TENSORS}")
     if not address.endswith(f"@{commit}"):
-        say(f"{address} is at {commit}; load({address!r} with @{commit}) pins it")
+        pinned = f"{address.partition('@')[0]}@{commit}"
+        say(f"{address} is at {commit}; {pinned} pins it")
     return directory, manifest
 
 
