@@ -1,4 +1,4 @@
-"""Classify image files with a tuned model; write CSV or JSON."""
+"""Classify image files with a tuned model, or label their pixels; write CSV or JSON."""
 
 import csv
 import json
@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator
 from vpt_jax.data.images import SUFFIXES, find_images, read_image
 from vpt_jax.errors import UserError
 from vpt_jax.progress import say
+from vpt_jax.serving import paint
 from vpt_jax.serving.classifier import Classifier
+from vpt_jax.serving.segmenter import Segmenter
 from vpt_jax.storage.cache import at_hand
 from vpt_jax.storage.files import whole
 from vpt_jax.storage.paths import Folder
@@ -19,7 +21,8 @@ GROUP = 256  # images decoded at a time
 def predict_files(
     model: Classifier, images: Iterable[str], output: Folder
 ) -> tuple[int, list[Folder]]:
-    """Classify files, and all images below folders.
+    """Classify files, and all images below folders; or label their pixels, as pictures
+    in a folder beside `output`.
 
     Args:
         model: From `vpt_jax.load`.
@@ -41,6 +44,7 @@ def predict_files(
             f"{', '.join(sorted(SUFFIXES))}"
         )
     objective, rows, broken = model.network.objective, [], []
+    taken: set[str] = set()
     for start in range(0, len(paths), GROUP):
         decoded = []
         for path in paths[start : start + GROUP]:
@@ -49,10 +53,15 @@ def predict_files(
             except UserError as error:
                 say(f"skipped {error}")
                 broken.append(path)
-        probabilities = model.predict([image for _, image in decoded])
-        for (path, _), of_image in zip(decoded, probabilities, strict=True):
-            rows.append((str(path), *objective.row(of_image, model.classes)))
-    _write(output, ("path", *objective.COLUMNS), rows)
+        if isinstance(model, Segmenter):
+            answers = paint.write(model, decoded, output.with_suffix(""), taken)
+        else:
+            probabilities = model.predict([image for _, image in decoded])
+            answers = (objective.row(one, model.classes) for one in probabilities)
+        pairs = zip(decoded, answers, strict=True)
+        rows += [(str(path), *answer) for (path, _), answer in pairs]
+    columns = paint.COLUMNS if isinstance(model, Segmenter) else objective.COLUMNS
+    _write(output, ("path", *columns), rows)
     return len(rows), broken
 
 
