@@ -1,5 +1,7 @@
 """Random views of scenes: image and targets stay together, and follow from numbers."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scenes_folder
@@ -21,7 +23,7 @@ def drawn(**given):
 
 def test_targets_stay_with_the_image():
     rng = np.random.default_rng(0)
-    numbers = np.asarray(augment.draw(3, 1, np.arange(40), scenes.NUMBERS))
+    numbers = np.asarray(augment.draw(3, 1, jnp.arange(40), scenes.NUMBERS))
     shown = 0
     for n in range(40):
         image, mask = scenes_folder.scene(rng)
@@ -57,7 +59,7 @@ def test_a_crop_of_one_class_is_drawn_again():
     image[:, 20:, 3] = 1  # of windows 8 wide, only those at the right show both
     image[..., 0] = np.arange(24)[None] * 10
     numbers = drawn()
-    numbers[1:scenes._PLACES] = 0.0  # all at the left, but for
+    numbers[1 : scenes._PLACES] = 0.0  # all at the left, but for
     numbers[1 + 2 * 4 + 1] = 0.99  # the fifth
     view = scenes.crop(image, numbers, 8, MEAN)
     assert set(np.unique(view[..., 3])) == {0, 1}
@@ -96,12 +98,10 @@ def test_resampling_is_that_of_half_pixel_centres():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (5, 7, 3)).astype(np.uint8)
     for size in ((9, 4), (5, 7), (13, 20)):
-        rows, columns = (bilinear.matrix(a, b) for a, b in zip((5, 7), size))
+        rows, columns = bilinear.matrix(5, size[0]), bilinear.matrix(7, size[1])
         wanted = np.einsum("yi,xj,ijc->yxc", rows, columns, image.astype(np.float32))
         found = bilinear.resized(image, *size)
         np.testing.assert_allclose(found, wanted, atol=1e-3)
-        import jax
-
         shape = (*size, 3)
         other = jax.image.resize(image.astype(np.float32), shape, "bilinear", False)
         np.testing.assert_allclose(found, other, atol=1e-3)

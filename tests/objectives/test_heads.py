@@ -37,8 +37,7 @@ def narrow(request, monkeypatch):
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 16, 3)), jnp.float32)
 
 
-@pytest.mark.parametrize("scan", [False, True])
-@pytest.mark.parametrize("method", ["linear", "vpt_deep"])
+@pytest.mark.parametrize(("method", "scan"), [("linear", True), ("vpt_deep", False)])
 def test_a_head_reads_patches_behind_its_blocks(method, scan):
     """As a plain loop over blocks, whatever tokens a method has added."""
     model, _ = tiny_model(method, options={"length": 3} if method != "linear" else {})
@@ -73,7 +72,8 @@ def test_auxiliary_heads_are_there_while_training_only():
 
 
 @pytest.mark.parametrize(
-    "method", ["linear", "vpt_shallow", "bias", "lora-2", "adapter-2", "ssf", "partial-1"]
+    "method",
+    ["linear", "vpt_shallow", "bias", "lora-2", "adapter-2", "ssf", "partial-1"],
 )
 def test_what_a_head_does_not_read_is_frozen_and_its_statistics_follow(method):
     model, chosen = tiny_model(method, "linear")

@@ -37,11 +37,9 @@ def test_the_loss_is_the_mean_over_all_pixels_of_images_that_count():
     outputs, targets = problem()
     [others] = outputs.auxiliary
     total, size = segmentation.loss(outputs, targets, jnp.array([1.0, 0.0, 1.0]))
-    wanted = [
-        brute_loss(outputs.main[n], targets[n]) + 0.4 * brute_loss(others[n], targets[n])
-        for n in (0, 2)
-    ]
-    np.testing.assert_allclose((total, size), (sum(wanted), 2), rtol=1e-5)
+    parts = zip(outputs.main, others, targets, strict=True)
+    wanted = [brute_loss(a, t) + 0.4 * brute_loss(b, t) for a, b, t in parts]
+    np.testing.assert_allclose((total, size), (wanted[0] + wanted[2], 2), rtol=1e-5)
 
 
 def test_a_mask_without_any_class_has_loss_and_gradient_0():
