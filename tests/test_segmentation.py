@@ -171,12 +171,9 @@ def test_a_run_that_crashed_twice_ends_alike(run, new_config, tmp_path, monkeypa
 
 
 LIFE = """
-import os, pathlib, signal, sys
-from vpt_jax import runs
-from vpt_jax.config import base, changed
-from vpt_jax.data.images import decode_mask, read_image, read_mask
+import os, signal, sys
+from vpt_jax.config import base
 from vpt_jax.progress import Bar
-from vpt_jax.runs.train import Checkpoints
 from vpt_jax.training import loop
 import vpt_jax
 loop.CHUNK_SECONDS, loop.CHECKPOINT_SECONDS = 0, -1

@@ -127,7 +127,7 @@ def _beside(config: Config) -> dict[str, Config]:
         own: Config = ConfigDict(config.copy_and_resolve_references())
         own.beside, own.export_backbone = "", None
         own.method, own.optim = plain.method, plain.optim
-        for key in ("momentum", "schedule"):
+        for key in ("momentum", "schedule", "min_lr"):
             own.optim[key] = config.optim[key]
         found[method] = changed(own, changes)
     return found
