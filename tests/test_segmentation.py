@@ -124,7 +124,9 @@ def test_a_report_shows_every_score(run):
 
 def test_table_3_stands_beside_runs_on_ade20k(run, tmp_path):
     ade = run[1] | {"task": "ade20k", "backbone": "vit_l16", "method": "linear"}
+    assert ade["head"] == "linear"
     ade |= {"method_options": {}, "test_miou": 36.0, "test_miou_several": 37.5}
+    ade["head"] = "pup"
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "result.json").write_text(json.dumps(ade))
     [comparison] = collect.comparisons(collect.collect(tmp_path)[0])

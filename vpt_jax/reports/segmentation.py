@@ -9,13 +9,14 @@ mmsegmentation).
 import csv
 import functools
 import importlib.resources
+import re
 from typing import NamedTuple
 
 from vpt_jax.objectives import segmentation
 from vpt_jax.reports.collect import Comparison, Run
 from vpt_jax.reports.table import Column, Table, build, number
 
-TASK, BACKBONE, PAPER = "ade20k", "vit_l16", "paper"
+TASK, BACKBONE, HEAD = "ade20k", "vit_l16", "pup"
 
 
 class Published(NamedTuple):
@@ -60,15 +61,15 @@ def table(comparison: Comparison) -> Table | None:
         Column[Run]("train [s]", _of("train_seconds", 0)),
     ]
     place = f"segmentation_{comparison.place}"
-    title = f"Segmentation, {comparison.backbone}"
+    title = f"Segmentation, {comparison.backbone}, head {comparison.head}"
     return build(place, title, columns, list(comparison.runs), "Test images.")
 
 
 def table3(comparison: Comparison) -> Table | None:
     """The paper's rows, ours beside; None without a run of its task and backbone."""
-    here = comparison.metric, comparison.backbone
+    here = comparison.metric, comparison.backbone, comparison.head
     ours = {run.method: run for run in comparison.runs if run.task == TASK}
-    if here != (segmentation.METRIC, BACKBONE) or not ours:
+    if here != (segmentation.METRIC, BACKBONE, HEAD) or not ours:
         return None
     several = _of(f"test_{segmentation.METRIC}_several")
 
@@ -102,8 +103,8 @@ def classes(comparison: Comparison) -> list[Table]:
         Row = Column[int]
         columns = [Row("class", lambda n, names=names: names[n], left=True)]
         columns += [Row(run.method, _of_class(run)) for run in runs]
-        title = f"IoU of each class, {task}, {comparison.backbone}"
-        name = f"iou_{comparison.backbone}_{task.replace(':', '_').replace('/', '_')}"
+        title = f"IoU of each class, {task}, {comparison.backbone}, {comparison.head}"
+        name = f"iou_{comparison.place}_{re.sub('[^a-z0-9]+', '_', task.lower())}"
         rows = range(len(names))
         found.append(build(name, title, columns, rows, "Test images, percent."))
     return found

@@ -140,7 +140,8 @@ def _finish(
         *(experiment, setup, outcome, sources, trained.alive),
         *(validation, scores, together, size),
     )
-    if objective.DENSE:  # whose scores are also class by class
+    if objective.DENSE:  # there are several heads, and scores class by class
+        found["head"] = experiment.network.head
         found["classes"] = list(experiment.data.class_names())
     return found
 
