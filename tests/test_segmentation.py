@@ -10,14 +10,17 @@ import sys
 import numpy as np
 import pytest
 import scenes_folder
+from PIL import Image
 from safetensors.numpy import load_file
 
 import vpt_jax
-from vpt_jax import backbones, runs
+from vpt_jax import backbones, doctor, runs
 from vpt_jax.backbones.vit import ViTConfig
 from vpt_jax.config import base, changed
 from vpt_jax.data.images import decode_mask, read_image, read_mask
 from vpt_jax.errors import UserError
+from vpt_jax.planning import target
+from vpt_jax.planning.plan import plan
 from vpt_jax.progress import Bar
 from vpt_jax.reports import collect, segmentation
 from vpt_jax.resolution import resolve
@@ -74,13 +77,18 @@ def test_what_a_run_leaves(run):
     assert last["val_miou"] == result["val_miou"] and first["val_miou"] is None
 
 
-def test_it_is_scored_again_and_at_several_scales(run):
+def test_it_is_scored_again(run):
     workdir, result = run
-    model = vpt_jax.load(workdir)
-    again = evaluate(model, workdir)
+    again = evaluate(vpt_jax.load(workdir), workdir)
     assert again["test_miou"] == result["test_miou"]
+    assert again["test_iou"] == result["test_iou"]
     assert "test_miou_several" not in again
-    more = evaluate(model, workdir, None, 1, True)
+
+
+@pytest.mark.slow
+def test_it_is_scored_at_several_scales(run):
+    workdir, _ = run
+    more = evaluate(vpt_jax.load(workdir), workdir, None, 1, True)
     assert more["n_test"] == 1 and 0 <= more["test_miou_several"] <= 100
 
 
@@ -153,6 +161,7 @@ class SavedAtOnce(Checkpoints):
         self._manager.wait_until_finished()
 
 
+@pytest.mark.slow
 def test_a_run_that_crashed_twice_ends_alike(run, new_config, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHUNK_SECONDS", 0)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
@@ -233,3 +242,23 @@ def test_kill_9_twice_and_the_export_is_the_same(new_config, tmp_path):
 def test_what_does_not_fit_is_one_line(new_config, change, message):
     with pytest.raises(UserError, match=message):
         resolve(changed(new_config(), change))
+
+
+def test_doctor_names_a_wrong_mask(new_config, tmp_path):
+    config = new_config()
+    root = scenes_folder.write(tmp_path / "scenes")
+    config.task = f"masks:{root}"
+    assert all(line.ready for line in doctor.check(config))
+    path = root / "annotations" / "train" / "s2.png"
+    Image.fromarray(np.full_like(read_mask(path), 9)).save(path)
+    line = doctor.check(config)[-1]
+    assert not line.ready and f"{path}: number 9 in row 0" in line.finding
+
+
+@pytest.mark.slow
+def test_a_plan_counts_windows(new_config):
+    found = plan(new_config(), target.find("cpu"), False)
+    [stage] = found["stages"]
+    calls = {program["name"]: program["calls"] for program in stage["programs"]}
+    # 2 validation images once, 3 test images, two windows each, in eights.
+    assert calls == {"init": 1, "chunk": 6, "outputs": 2} and found["fits"]

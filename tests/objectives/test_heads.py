@@ -53,8 +53,7 @@ def test_a_head_reads_patches_behind_its_blocks(method, scan):
         x = block(x)
         wanted += model.taps.count(n) * [x[:, -PATCHES:]]
     seen = []
-    head = model.head
-    model.head = lambda tapped, **rest: seen.extend(tapped) or head(tapped, **rest)
+    model.head = lambda tapped, **rest: seen.extend(tapped)
     model(IMAGES)
     assert len(seen) == 4
     for found, x in zip(seen, wanted, strict=True):
