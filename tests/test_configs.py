@@ -25,7 +25,7 @@ ARGUMENTS = {
     "ablations": [("length",)],
     "fgvc": [("cub",), ("stanford_cars,linear",)],
     "folder": [("{folder}",), ("{folder},linear",)],
-    "pretrain_embedded": [(), ("scenes",)],
+    "pretrain_embedded": [(), ("2",)],
     "results": [("digits,vit_nano",)],
     "quickstart": [(), ("linear",)],
     "segmentation": [("{scenes},full",)],
