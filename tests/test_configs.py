@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scenes_folder
 
 from vpt_jax import parallel, tuned
 from vpt_jax.config import base
@@ -24,9 +25,10 @@ ARGUMENTS = {
     "ablations": [("length",)],
     "fgvc": [("cub",), ("stanford_cars,linear",)],
     "folder": [("{folder}",), ("{folder},linear",)],
-    "pretrain_embedded": [(), ("scenes",)],
+    "pretrain_embedded": [(), ("2",)],
     "results": [("digits,vit_nano",)],
     "quickstart": [(), ("linear",)],
+    "segmentation": [("{scenes},full",)],
     "tfds": [("food101",), ("eurosat/rgb:2.0.0,linear",)],
     "vtab": [("cifar100",), ("cifar100,linear",), ("cifar100,vpt-shallow,vit_s16",)],
 }
@@ -47,15 +49,20 @@ def test_a_config_takes_a_step(name, argument, checkpoint, new_tiny, tmp_path):
             folder.mkdir(parents=True)
             for n in range(2):
                 (folder / f"{n}.png").touch()
-    argument = [word.format(folder=tmp_path / "images") for word in argument]
+    places = {"folder": tmp_path / "images", "scenes": tmp_path / "scenes"}
+    scenes_folder.write(places["scenes"])
+    argument = [word.format(**places) for word in argument]
     config = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"](*argument)
     full = resolve(config)
     assert full.optimizer.lr > 0
 
     config.backbone.name, config.backbone.checkpoint = "vit_test", str(checkpoint)
     config.epochs, config.batch_size, config.optim.warmup_epochs = 1, 2, 0
+    config.head = "linear"  # of every kind of task: others take long to compile
     run = resolve(config)
-    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    channels = 4 if run.network.objective.DENSE else 3
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, channels), np.uint8)
+    images[..., 3:] %= 2  # classes
     examples = Examples.from_images(list(images), [0, 1], ["a", "b"])
     setup = run.make_setup(examples.labels)
     [choice] = setup.network.method

@@ -186,10 +186,12 @@ def evaluate(_) -> int:
     from vpt_jax import progress
     from vpt_jax.serving.evaluate import evaluate
 
-    model, given = _tuned("backbone.checkpoint", "data.dir", "data.test_examples")
-    result = evaluate(
-        model, _workdir(), given.get("data.dir"), given.get("data.test_examples")
+    model, given = _tuned(
+        *("backbone.checkpoint", "data.dir", "data.test_examples"),
+        "inference.several",
     )
+    asked = ("data.dir", "data.test_examples", "inference.several")
+    result = evaluate(model, _workdir(), *map(given.get, asked))
     rows = [
         (key, f"{value:.2f}" if isinstance(value, float) else str(value))
         for key, value in result.items()

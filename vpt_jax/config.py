@@ -41,6 +41,7 @@ def base(
             "test_examples": unset(int),  # score only the first so many test images
             "train_percent": unset(float),  # train on a random part, the same for all
             "class_weights": "none",  # or inv, inv_sqrt: against class imbalance
+            "ignored": (),  # numbers in masks of pixels without a class, beside 255
         }
     )
     config.backbone = ConfigDict(
@@ -62,10 +63,15 @@ def base(
             "weight_decay": unset(float),
             "momentum": 0.9,
             "warmup_epochs": unset(int),
-            "schedule": "epoch",  # or step
+            "schedule": "epoch",  # or step, poly: see training.optim
+            "min_lr": 0.0,  # where poly ends
+            "head_multiplier": 1.0,  # of the learning rate of the head
             "head_start": "random",  # or fitted, see training.head_start
         }
     )
+    config.head = unset(str)  # of the objective's HEADS; None: the first of them
+    # How an image with a class for each pixel is seen, see data.windows
+    config.inference = ConfigDict({"mode": "slide", "several": False})
     config.epochs = 100
     config.batch_size = unset(int)
     config.image_size = unset(int)  # pixels

@@ -15,6 +15,7 @@ from vpt_jax import checkpoints, methods
 from vpt_jax.checkpoints import Pretrained
 from vpt_jax.data.preprocess import Preset
 from vpt_jax.data.splits import Splits
+from vpt_jax.data.windows import Inference
 from vpt_jax.network import Network, trained_weights
 from vpt_jax.training.inputs import Limits
 from vpt_jax.training.setup import Setup
@@ -56,6 +57,8 @@ class NetworkChoice:
         num_classes: C.
         image_size: Side in pixels that images are resized to.
         preset: Preprocessing.
+        head: Of `objective.HEADS`.
+        inference: How images with a class for each pixel are seen.
     """
 
     backbone: BackboneChoice
@@ -64,6 +67,8 @@ class NetworkChoice:
     num_classes: int
     image_size: int
     preset: Preset
+    head: str = "linear"
+    inference: Inference = Inference()
 
     @property
     def method_name(self) -> str:
@@ -93,12 +98,14 @@ class NetworkChoice:
             "dtype": jnp.dtype(self.backbone.precision),
             "frozen_dtype": jnp.dtype(self.backbone.dtype),
             "trained": self.trained_weights,
+            "corners": not self.objective.DENSE,
         }
 
     def trained_weights(self, graphdef, shapes) -> frozenset[Path]:
         """Paths in the plain backbone of what the method trains."""
         return trained_weights(
-            graphdef, shapes, self.method, self.objective, self.num_classes
+            *(graphdef, shapes, self.method),
+            *(self.objective, self.head, self.num_classes),
         )
 
     def make(self, pretrained: Pretrained | None = None) -> Network:
@@ -108,9 +115,11 @@ class NetworkChoice:
             pretrained=pretrained or self.load_backbone(),
             method=self.method,
             objective=self.objective,
+            head=self.head,
             num_classes=self.num_classes,
             image_size=self.image_size,
             preset=self.preset,
+            inference=self.inference,
             scan=backbone.scan,
             remat=backbone.remat,
             shard=backbone.shard,
@@ -128,6 +137,8 @@ class Optimization:
         weight_decay, momentum: See `training.optim`.
         warmup_epochs: At the start.
         schedule: Of `training.optim.SCHEDULES`.
+        min_lr: Where the schedule 'poly' ends.
+        head_multiplier: Of the learning rate of the head.
         head_start: Of `training.head_start.HEAD_STARTS`.
     """
 
@@ -138,6 +149,8 @@ class Optimization:
     momentum: float
     warmup_epochs: int | float
     schedule: str
+    min_lr: float
+    head_multiplier: float
     head_start: str
 
 
@@ -205,6 +218,8 @@ class Experiment:
             epochs=self.epochs,
             warmup_epochs=self.optimizer.warmup_epochs,
             schedule=self.optimizer.schedule,
+            min_lr=self.optimizer.min_lr,
+            head_multiplier=self.optimizer.head_multiplier,
             optimizer=self.optimizer.name,
             momentum=self.optimizer.momentum,
             class_weights=weights,

@@ -56,10 +56,13 @@ def write(
     Returns:
         Bytes of tuned.safetensors.
     """
+    _, of_trainable, _, of_stats = network.served.parts
+    groups = ("trainable", trainable, of_trainable), ("stats", stats, of_stats)
     tensors = {
         f"{group}.{path_name(path)}": np.asarray(leaf, order="C")
-        for group, tree in (("trainable", trainable), ("stats", stats))
+        for group, tree, served in groups
         for path, leaf in flatten(tree).items()
+        if path in flatten(served)
     }
     manifest = {
         "format": FORMAT,

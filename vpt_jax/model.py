@@ -6,7 +6,8 @@
     piece S+1    tokens   -> features  `backbone.pool`
     piece S+2    features -> outputs   `head`
 
-The last of the backbone's pieces computes only the tokens that `pool` reads.
+The last of the backbone's pieces computes only the tokens that `pool` reads. A
+`DenseHead` takes in place of the features the image's tokens behind some of the blocks.
 
 The pieces before the first trained tensor give the same result in every epoch, so they
 can be run once and cached; `first_trained_piece` finds that cut from the computation.
@@ -53,6 +54,18 @@ class LinearHead(nnx.Linear):
         return super().__call__(widened(features))
 
 
+class DenseHead(nnx.Module):
+    """A head that reads the tokens of the image, [patches], behind some of the blocks.
+
+    The backbone's final norm is left out. Called with a tuple (B, N, D) of them, in the
+    order of `taps`.
+    """
+
+    def taps(self, depth: int) -> tuple[int, ...]:
+        """The numbers of these blocks, of `depth`; ascending, the last one last."""
+        raise NotImplementedError
+
+
 @dataclasses.dataclass(frozen=True)
 class Context:
     """What an edit may use besides its own tensors.
@@ -92,12 +105,15 @@ class Edit(nnx.Module):
 
 
 class Model(nnx.Module):
-    """Images (B, h, w, 3), already normalised, to logits (B, C) in float32.
+    """Images (B, h, w, 3), already normalised, to what the head gives: of a linear one
+    logits (B, C) in float32.
 
     Attributes:
         backbone, head: The network; a method may wrap parts of it or replace the head.
         edits: What methods do between its pieces, by name.
         reads: The tokens of which `pool` makes the features.
+        taps: Numbers of the blocks whose image tokens the head reads instead; () for a
+            head that reads features.
         scan: Compile successive blocks of the same kind as one loop: the time to
             compile no longer grows with depth. The same numbers to rounding.
         remat: Keep only each block's input for the backward pass and compute the rest
@@ -110,7 +126,9 @@ class Model(nnx.Module):
         self.backbone: Backbone = backbone
         self.edits = nnx.Dict({})
         self.head: Backbone = head
-        self.reads = backbone.reads
+        dense = isinstance(head, DenseHead)
+        self.taps = head.taps(len(backbone.blocks)) if dense else ()
+        self.reads = slice(None) if dense else backbone.reads
         self.scan = self.remat = False
         self.gather: NamedSharding | None = None
 
@@ -139,21 +157,29 @@ class Model(nnx.Module):
         key: Key | None = None,
         train: bool = False,
         mask: Float[Array, " B"] | None = None,
-    ) -> Float[Array, "B C"]:
-        """Logits. `mask` is 0 for rows that only fill up a batch (for statistics)."""
+    ) -> Tree:
+        """Outputs. `mask` is 0 for rows that only fill up a batch (for statistics)."""
         return self.suffix(images, 0, key=key, train=train, mask=mask)
 
-    def prefix(self, images: Float[Array, "B h w 3"], cut: int) -> Array:
+    def prefix(self, images: Float[Array, "B h w 3"], cut: int) -> Tree:
         """The activations after the first `cut` pieces, as at inference."""
         return self._run(images, 0, cut)
 
-    def suffix(self, activations: Array, cut: int, **kwargs) -> Float[Array, "B C"]:
-        """The logits from what `prefix(images, cut)` gave."""
+    def suffix(self, activations: Array, cut: int, **kwargs) -> Tree:
+        """The outputs from what `prefix(images, cut)` gave; with `taps`, cut is 0."""
         return self._run(activations, cut, self.num_pieces, **kwargs)
 
+    def unread(self, path: Path) -> bool:
+        """Whether a leaf belongs to what follows the blocks and a tapped head skips."""
+        return bool(self.taps) and path[0] == "backbone" and path[1] in ("norm", "head")
+
     def _run(self, x, start, stop, *, key=None, train=False, mask=None):
-        piece = start
+        piece, tapped, pool = start, (), len(self.backbone.pieces) + 1
+        image_tokens = self._image_tokens(x) if self.taps else 0
         while piece < stop:
+            if self.taps and piece == pool:
+                x, piece = tapped, piece + 1
+                continue
             end = self._alike(piece, stop) if self.scan else piece + 1
             if end - piece > 1:
                 x = self._loop(piece, end, x, key=key, train=train)
@@ -161,7 +187,14 @@ class Model(nnx.Module):
                 own = {"key": fold(key, piece), "train": train, "mask": mask}
                 x = self._piece(piece, x, **own)
             piece = end
+            if (block := piece - 2) in self.taps:  # no stages: piece i + 1 is block i
+                tapped += self.taps.count(block) * (x[:, -image_tokens:],)
         return x
+
+    def _image_tokens(self, images: Float[Array, "B h w c"]) -> int:
+        """How many of the last tokens are those of the image."""
+        _, height, width, _ = images.shape
+        return height * width // self.backbone.config.patch**2
 
     def _piece(self, piece, x, *, key, train, mask):
         own = {"key": fold(key, 0), "train": train}
@@ -221,6 +254,7 @@ class Model(nnx.Module):
     def _alike(self, start: int, stop: int) -> int:
         """The end of the pieces from `start` that differ in their tensors only."""
         stop = min(stop, len(self.backbone.pieces))  # the last one reads fewer tokens
+        stop = min([stop, *(tap + 2 for tap in self.taps if tap + 2 > start)])
         end = start + 1
         if 1 <= start < stop:
             like = self._kind(start)

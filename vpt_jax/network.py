@@ -12,6 +12,7 @@ from flax import nnx
 from vpt_jax import methods
 from vpt_jax.checkpoints import Pretrained
 from vpt_jax.data import preprocess
+from vpt_jax.data.windows import Inference
 from vpt_jax.model import FinalBias, Model, entry, first_trained_piece
 from vpt_jax.types import Path, Tree, flatten, widened
 
@@ -27,6 +28,8 @@ class Network:
         num_classes: C.
         image_size: Side in pixels that images are resized to.
         preset: Preprocessing of the images.
+        head: Of `objective.HEADS`.
+        inference: How images with a class for each pixel are seen.
         scan, remat: See `Model`.
         shard: Whether each device keeps only a part of the frozen weights.
         programs: What `training.programs` has made for it.
@@ -38,6 +41,8 @@ class Network:
     num_classes: int
     image_size: int
     preset: preprocess.Preset
+    head: str = "linear"
+    inference: Inference = Inference()
     scan: bool = False
     remat: bool = False
     shard: bool = False
@@ -49,7 +54,8 @@ class Network:
         """The tuned model with fresh tensors from `key`."""
         backbone = nnx.merge(self.pretrained.graphdef, params)
         rngs = nnx.Rngs(key)
-        head = self.objective.head(backbone.width, self.num_classes, rngs)
+        make = self.objective.HEADS[self.head]
+        head = make(backbone.width, self.num_classes, rngs)
         model = methods.build(backbone, head, self.method, rngs)
         model.scan, model.remat = self.scan, self.remat
         return model
@@ -90,6 +96,17 @@ class Network:
         """Of the heads' last layers, which SGD does not decay."""
         return self._plain[-1]
 
+    @property
+    def varies(self) -> bool:
+        """Whether training images are different in every epoch."""
+        return self.preset.augment or self.objective.DENSE
+
+    @property
+    def served(self) -> "Network":
+        """What is left of it when it is trained."""
+        head = self.objective.SERVED.get(self.head, self.head)
+        return self if head == self.head else dataclasses.replace(self, head=head)
+
     @functools.cached_property
     def first_trained(self) -> int:
         """The pieces before the first trained tensor."""
@@ -97,9 +114,10 @@ class Network:
         images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
         return first_trained_piece(*self.parts, images)
 
-    def normalised(self, raw: jax.Array) -> jax.Array:
-        """Images (B, h, w, 3), uint8 or already resized, as the backbone takes them."""
-        resized = preprocess.resize_device(raw, self.image_size)
+    def normalised(self, raw: jax.Array, size: int | None = None) -> jax.Array:
+        """Images (B, h, w, 3), uint8 or already resized, as the backbone takes them:
+        of `image_size`, or of another `size`."""
+        resized = preprocess.resize_device(raw, size or self.image_size)
         return preprocess.normalize(resized, self.preset)
 
 
@@ -108,13 +126,14 @@ def trained_weights(
     shapes: Tree,
     method: tuple[methods.Choice, ...],
     objective: ModuleType,
+    head: str,
     num_classes: int,
 ) -> frozenset[Path]:
     """Paths in a plain backbone of the weights that a method trains; computes nothing.
 
     Args:
         graphdef, shapes: The split backbone.
-        method, objective, num_classes: See `Network`.
+        method, objective, head, num_classes: See `Network`.
     """
     found = set()
 
@@ -126,8 +145,8 @@ def trained_weights(
             for path, node in nnx.iter_graph(backbone)
             if isinstance(node, nnx.Variable)
         }
-        head = objective.head(backbone.width, num_classes, rngs)
-        model = methods.build(backbone, head, method, rngs)
+        on_top = objective.HEADS[head](backbone.width, num_classes, rngs)
+        model = methods.build(backbone, on_top, method, rngs)
         for path in flatten(methods.split(model, method)[1]):
             variable = id(functools.reduce(entry, path, model))
             if variable in plain:

@@ -53,6 +53,8 @@ def status(name: str, data_dir: str | None) -> Status:
     task = data.get_task(name, data_dir)
     if name in fgvc.FGVC and (root := fgvc.find_json(name, data_dir)):
         return Status(name, reading.READY, _size(root), str(root), "")
+    if task.folder is not None and (root := task.folder(data_dir)):
+        return Status(name, reading.READY, _size(root), str(root), "")
     if task.tfds is None:
         if task.manual is None:
             return Status(name, reading.READY, None, "", "")

@@ -10,9 +10,10 @@ from ml_collections import ConfigDict
 
 from vpt_jax import backbones, data, methods
 from vpt_jax import precision as precisions
+from vpt_jax.backbones.vit import ViTConfig
 from vpt_jax.checkpoints import zoo
 from vpt_jax.config import AUTO, CACHES, base, changed, changes_of, restore, to_dict
-from vpt_jax.data import preprocess
+from vpt_jax.data import preprocess, windows
 from vpt_jax.data.splits import TRAINED_ON, Splits
 from vpt_jax.data.tasks import Task
 from vpt_jax.errors import UserError
@@ -55,7 +56,7 @@ def resolve(
             "export_torch=True is for a single run; after a sweep, --mode export "
             "--format torch writes its winner"
         )
-    task = data.get_task(config.task, config.data.dir)
+    task = data.get_task(config.task, config.data.dir, tuple(config.data.ignored))
     choices = _resolve_method(config, task)
     recipe = choices[0].recipe
     exports = all(choice.recipe.exports_backbone for choice in choices)
@@ -131,7 +132,7 @@ def _beside(config: Config) -> dict[str, Config]:
         own: Config = ConfigDict(config.copy_and_resolve_references())
         own.beside, own.export_backbone, own.export_torch = "", None, False
         own.method, own.optim = plain.method, plain.optim
-        for key in ("momentum", "schedule"):
+        for key in ("momentum", "schedule", "min_lr"):
             own.optim[key] = config.optim[key]
         found[method] = changed(own, changes)
     return found
@@ -161,6 +162,16 @@ def _resolve_network(
     platform: str | None,
 ) -> NetworkChoice:
     shape = backbones.get_config(config.backbone.name, config.image_size)
+    _default(config, "head", next(iter(task.objective.HEADS)))
+    _one_of("head", config.head, task.objective.HEADS)
+    _one_of("inference.mode", config.inference.mode, windows.MODES)
+    if task.objective.DENSE:
+        methods.check_dense(choices)
+        if not isinstance(shape, ViTConfig):
+            raise UserError(
+                f"task {task.name} gives each pixel a class, which needs a ViT; "
+                f"{config.backbone.name} is none"
+            )
     config.image_size = shape.image_size
     seen = methods.image_size(choices, config.image_size)
     problem = shape.problem(seen)
@@ -199,8 +210,10 @@ def _network(config, choices, num_classes: int, objective) -> NetworkChoice:
         ),
         method=choices,
         objective=objective,
+        head=config.head or next(iter(objective.HEADS)),
         num_classes=num_classes,
         image_size=config.image_size,
+        inference=windows.Inference(**config.inference.to_dict()),
         preset=_preset(config.data.preset, backbone.name),
     )
 
@@ -264,7 +277,8 @@ def _resolve_optim(config: Config, recipe: methods.Recipe) -> Optimization:
     _default(given, "weight_decay", recipe.weight_decay)
     warmup = recipe.warmup_epochs * config.epochs // 100
     _default(given, "warmup_epochs", warmup)
-    for key in ("lr", "weight_decay", "momentum", "warmup_epochs"):
+    of_optim = ("lr", "weight_decay", "momentum", "warmup_epochs", "min_lr")
+    for key in (*of_optim, "head_multiplier"):
         _at_least(f"optim.{key}", given[key], 0)
     if given.momentum >= 1:
         raise UserError(f"optim.momentum {given.momentum} must be less than 1")
@@ -273,6 +287,8 @@ def _resolve_optim(config: Config, recipe: methods.Recipe) -> Optimization:
             f"optim.warmup_epochs {given.warmup_epochs} must be less than epochs "
             f"{config.epochs}"
         )
+    if given.name == "adamw_public" and given.head_multiplier != 1:
+        raise UserError("optim.head_multiplier needs optim.name sgd or adamw")
     if given.name == "adamw_public" and given.weight_decay == 0:
         # Public code, `src/solver/optimizer.py:100-136`: AdamW without decay is SGD.
         given.name = "sgd"

@@ -21,6 +21,35 @@ def test_schedule_without_warmup_starts_at_the_peak():
     assert optim.lr_multiplier(0, epochs=1, warmup_epochs=0) == 1
 
 
+def test_poly_ends_at_an_absolute_minimum():
+    """mmsegmentation: (1 - t / T)^0.9, evaluated at every step."""
+    schedule = optim.make_schedule(
+        "poly", steps_per_epoch=4, epochs=10, warmup_epochs=0, min_lr=1e-4
+    )
+    steps = np.arange(40)
+    for peak in (1e-2, 1e-3):
+        wanted = (peak - 1e-4) * (1 - steps / 40) ** 0.9 + 1e-4
+        found = [schedule(peak, n) for n in steps]
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    assert schedule(5e-5, 0) == pytest.approx(5e-5)  # is below it already
+    assert schedule(5e-5, 39) == pytest.approx(5e-5)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_the_head_may_have_a_rate_of_its_own(name):
+    make = optim.make_optimizer(name, 0.9)
+    params = {"head": jnp.array([1.0, 2.0]), "edits": jnp.array([1.0, 2.0])}
+    grads = jax.tree.map(lambda x: 0.5 * x, params)
+    state = make(0.1, 0.0).init(params)
+    same, _ = make(0.1, 0.0, 0.1).update(grads, state, params)
+    found, _ = make(0.1, 0.0, 1.0).update(grads, state, params)
+    alone, after = make(0.1, 0.0).update(grads, state, params)
+    np.testing.assert_allclose(found["head"], 10 * alone["head"], rtol=1e-6)
+    np.testing.assert_array_equal(found["edits"], alone["edits"])
+    np.testing.assert_array_equal(same["head"], alone["head"])
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+
+
 PARAMS = {"head": {"kernel": jnp.array([1.0, -2.0]), "bias": jnp.array([0.5])}}
 GRADS = [
     {"head": {"kernel": jnp.array([0.1, 0.2]), "bias": jnp.array([0.3])}},

@@ -34,6 +34,7 @@ def make_setup(
         "pretrained": Pretrained(shape, graphdef, params, "random", "random"),
         "method": chosen,
         "objective": objectives.OBJECTIVES["classification"],
+        "head": "linear",
         "num_classes": CLASSES,
         "image_size": image_size,
         "preset": preprocess.PRESETS["inception"],

@@ -3,6 +3,8 @@
 import numpy as np
 from scipy import ndimage
 
+from vpt_jax.bilinear import matrix
+
 
 def linear(grid: np.ndarray, new: int) -> np.ndarray:
     """(g, g, D) to (new, new, D), corners kept, as the public VPT code does.
@@ -12,6 +14,12 @@ def linear(grid: np.ndarray, new: int) -> np.ndarray:
     """
     factor = new / grid.shape[0]
     return np.asarray(ndimage.zoom(grid, (factor, factor, 1), order=1))
+
+
+def bilinear(grid: np.ndarray, new: int) -> np.ndarray:
+    """(g, g, D) to (new, new, D) by the centres of patches, as mmsegmentation does."""
+    rows = matrix(grid.shape[0], new)
+    return np.einsum("ai,bj,ijd->abd", rows, rows, grid).astype(grid.dtype)
 
 
 def cubic(grid: np.ndarray, new: int, shift: float = 0.0) -> np.ndarray:

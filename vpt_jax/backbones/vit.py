@@ -8,6 +8,7 @@ import dataclasses
 from typing import ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -26,6 +27,8 @@ class ViTConfig:
             (`src/configs/vit_configs.py:35` and the builders of the public VPT code).
         resize: How the family stretches its position embeddings to another grid.
         adds_positions: Whether it has such embeddings, added to the tokens.
+        corners: Whether `positions.linear` may do so, which keeps the corners; else
+            points are the centres of patches.
     """
 
     patch: int
@@ -34,13 +37,20 @@ class ViTConfig:
     heads: int
     mlp_dim: int
     image_size: int = 224
+    corners: bool = True
 
     epsilon: ClassVar[float] = 1e-6
     activation: ClassVar[str] = "gelu"
     dropout: ClassVar[float] = 0.1
     drop_path: ClassVar[float] = 0.0
+
     resize: ClassVar = staticmethod(positions.linear)
     adds_positions: ClassVar[bool] = True
+
+    def stretch(self, grid: np.ndarray) -> np.ndarray:
+        """Position embeddings of another grid, (g, g, D), for this one's."""
+        keeps = self.corners or self.resize is not positions.linear
+        return (self.resize if keeps else positions.bilinear)(grid, self.grid)
 
     @property
     def grid(self) -> int:

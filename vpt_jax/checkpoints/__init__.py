@@ -68,6 +68,7 @@ def load(
     dtype,
     frozen_dtype,
     trained: Callable[[nnx.GraphDef, Tree], Collection[Path]] = lambda *_: (),
+    corners: bool = True,
     on_host: bool = False,
 ) -> Pretrained:
     """Backbone `name` with the weights of `source`.
@@ -81,12 +82,13 @@ def load(
         frozen_dtype: What the frozen weights are stored in.
         trained: Of the split backbone (shapes): paths of the weights that will be
             trained, which are stored in float32.
+        corners: Whether position embeddings keep their corners: see `ViTConfig`.
         on_host: Leave the weights there, for those that one device has no room for.
 
     Raises:
         UserError: Nothing there, unreadable, or not this architecture.
     """
-    config = backbones.get_config(name, image_size)
+    config = _config(name, image_size, corners)
     graphdef, shapes, exact = _plain(config, dtype, frozen_dtype, trained)
     if source == "random":
         model = backbones.FAMILIES[type(config)](config, dtype=dtype, rngs=nnx.Rngs(0))
@@ -107,15 +109,22 @@ def load(
     return Pretrained(config, graphdef, unflatten(shapes, arrays), source, sha256)
 
 
-def abstract(name: str, image_size: int, *, dtype, frozen_dtype, trained) -> Pretrained:
+def abstract(
+    name: str, image_size: int, *, dtype, frozen_dtype, trained, corners: bool = True
+) -> Pretrained:
     """What `load` gives, with shapes in place of the weights: no file is opened."""
-    config = backbones.get_config(name, image_size)
+    config = _config(name, image_size, corners)
     graphdef, shapes, exact = _plain(config, dtype, frozen_dtype, trained)
     stored = {
         path: jax.ShapeDtypeStruct(x.shape, x.dtype if path in exact else frozen_dtype)
         for path, x in flatten(shapes).items()
     }
     return Pretrained(config, graphdef, unflatten(shapes, stored), "shapes", "shapes")
+
+
+def _config(name: str, image_size: int, corners: bool):
+    config = backbones.get_config(name, image_size)
+    return config if corners else dataclasses.replace(config, corners=False)
 
 
 def _plain(

@@ -353,7 +353,7 @@ def stretch(
     if side == config.grid:
         return array
     grid = array[0, num_cls:].astype(np.float32).reshape(side, side, -1)
-    grid = config.resize(grid, config.grid).reshape(1, config.grid**2, -1)
+    grid = config.stretch(grid).reshape(1, config.grid**2, -1)
     return np.concatenate([array[:, :num_cls], grid], axis=1)
 
 

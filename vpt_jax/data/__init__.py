@@ -5,7 +5,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vpt_jax.data import digits, digits_photo, fgvc, folder, tfds_task, vtab
+from vpt_jax.data import (
+    digits,
+    digits_photo,
+    fgvc,
+    folder,
+    mask_folder,
+    mask_sets,
+    tfds_task,
+    vtab,
+)
 from vpt_jax.data.examples import Examples
 from vpt_jax.data.tasks import Task
 from vpt_jax.errors import UserError
@@ -42,6 +51,7 @@ TASKS: dict[str, Callable[[], Task]] = {
         name: functools.partial(fgvc.make_task, name, row)
         for name, row in fgvc.FGVC.items()
     },
+    **mask_sets.TASKS,
     "digits": digits.make_task,
     "digits_photo": digits_photo.make_task,
     **{
@@ -61,13 +71,20 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 
-def get_task(name: str, data_dir: str | None = None) -> Task:
+def get_task(
+    name: str, data_dir: str | None = None, ignored: tuple[int, ...] = ()
+) -> Task:
     """The task of that name.
 
     Args:
-      name: of `TASKS`, 'folder:PATH', or 'tfds:NAME'.
+      name: of `TASKS`, 'folder:PATH', 'masks:PATH' or 'tfds:NAME'.
       data_dir: the TFDS directory, for sets that only the disk knows.
+      ignored: numbers of pixels without a class, in a folder of masks.
     """
+    if name.startswith(mask_folder.PREFIX):
+        return mask_folder.make_task(name.removeprefix(mask_folder.PREFIX), ignored)
+    if ignored:
+        raise UserError(f"data.ignored is for masks:PATH; {name} is none")
     if name.startswith(folder.PREFIX):
         return folder.make_task(name.removeprefix(folder.PREFIX))
     if name.startswith(tfds_task.PREFIX):
@@ -79,19 +96,19 @@ def get_task(name: str, data_dir: str | None = None) -> Task:
         )
     if name not in TASKS:
         raise UserError(
-            f"unknown task {name!r}: use one of {', '.join(TASKS)}, folder:PATH or "
-            f"tfds:NAME"
+            f"unknown task {name!r}: use one of {', '.join(TASKS)}, folder:PATH, "
+            f"masks:PATH or tfds:NAME"
         )
     return TASKS[name]()
 
 
 def portable_name(name: str) -> str:
     """The name without where it lies on this machine: 'folder:cats' of a path to it."""
-    if not name.startswith(folder.PREFIX):
-        return name
-    return (
-        folder.PREFIX + name.removeprefix(folder.PREFIX).rstrip("/").rpartition("/")[2]
-    )
+    for prefix in (folder.PREFIX, mask_folder.PREFIX):
+        if name.startswith(prefix):
+            path = name.removeprefix(prefix)
+            return prefix + path.rstrip("/").rpartition("/")[2]
+    return name
 
 
 def task_names(name: str) -> tuple[str, ...]:

@@ -36,11 +36,13 @@ def pack(images: Sequence[Image]) -> Ragged:
     return Ragged(pixels, starts, extents)
 
 
-def draw(seed, epoch, index: Int[Array, " B"]) -> Float32[Array, "B 3"]:
-    """The three numbers of each image; traceable."""
+def draw(
+    seed, epoch, index: Int[Array, " B"], count: int = 3
+) -> Float32[Array, "B {count}"]:
+    """The numbers in [0, 1) of each image; traceable."""
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 3), epoch)
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
-    return jax.vmap(lambda k: jax.random.uniform(k, (3,), jnp.float32))(keys)
+    return jax.vmap(lambda k: jax.random.uniform(k, (count,), jnp.float32))(keys)
 
 
 def cut_device(

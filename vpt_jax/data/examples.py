@@ -10,7 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
-Image = UInt8[np.ndarray, "_ _ 3"]  # height and width, others for each of a list
+Image = UInt8[np.ndarray, "_ _ _"]
+"""Height and width, others for each of a list; RGB, and where every pixel has a target
+(`DENSE` objectives) that as a fourth channel."""
+
 Indices = Sequence[int | np.integer] | Int[np.ndarray, " k"]
 
 
@@ -52,7 +55,7 @@ class Examples(Source):
       ids: one name per example that says where it came from.
     """
 
-    images: UInt8[np.ndarray, "n h w 3"] | list[Image]
+    images: UInt8[np.ndarray, "n h w c"] | list[Image]
     labels: Int32[np.ndarray, "n *t"]
     ids: tuple[str, ...]
 

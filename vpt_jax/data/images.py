@@ -66,6 +66,28 @@ def decode_image(encoded: bytes) -> UInt8[np.ndarray, "h w 3"]:
         raise UserError(f"cannot be read as an image ({_reason(error)})") from error
 
 
+def read_mask(path: pathlib.Path) -> UInt8[np.ndarray, "h w"]:
+    """The numbers of a mask: an image of one channel, or with a palette, of 8 bits.
+
+    Raises:
+      UserError: it cannot be read, or has several channels.
+    """
+    try:
+        return _decode_mask(path)
+    except Exception as error:
+        raise UserError(
+            f"{path}: cannot be read as a mask ({_reason(error)})"
+        ) from error
+
+
+def decode_mask(encoded: bytes) -> UInt8[np.ndarray, "h w"]:
+    """The content of a mask's file: see `read_mask`."""
+    try:
+        return _decode_mask(io.BytesIO(encoded))
+    except Exception as error:
+        raise UserError(f"cannot be read as a mask ({_reason(error)})") from error
+
+
 def find_images(folder: pathlib.Path) -> tuple[list[pathlib.Path], int]:
     """Image files below a folder, by their endings.
 
@@ -96,22 +118,37 @@ def is_hidden_folder(name: str) -> bool:
 
 def _decode(file: pathlib.Path | io.BytesIO) -> UInt8[np.ndarray, "h w 3"]:
     with Image.open(file, formats=tuple(FORMATS)) as image:
-        width, height = image.size  # known from the header; nothing is decoded yet
-        # Checked here: how Pillow's warning is treated is one setting for all threads.
-        if width * height > MAX_PIXELS:
-            raise OversizedError(
-                f"{width} x {height} px are more than {MAX_PIXELS:,} pixels"
-            )
-        if max(width, height) > MAX_ASPECT * min(width, height):
-            raise ValueError(
-                f"of {width} x {height} px, one side is over {MAX_ASPECT} times the "
-                "other"
-            )
+        _check_size(image)
         if image.mode == "F":
             raise ValueError("floating-point grey values; save it with 8 or 16 bits")
         if image.mode.startswith("I"):  # I;16 and its byte orders, or 32 bits
             return np.repeat(_scaled(image)[..., None], 3, axis=-1)
         return np.asarray(image.convert("RGB"))
+
+
+def _decode_mask(file: pathlib.Path | io.BytesIO) -> UInt8[np.ndarray, "h w"]:
+    with Image.open(file, formats=tuple(FORMATS)) as image:
+        _check_size(image)
+        if image.mode not in ("L", "P", "1"):
+            raise ValueError(
+                f"its mode is {image.mode}; a mask has one number of 8 bits for each "
+                "pixel"
+            )
+        return np.asarray(image).astype(np.uint8)
+
+
+def _check_size(image: Image.Image) -> None:
+    """Refuse what would take too much memory to decode."""
+    width, height = image.size  # known from the header; nothing is decoded yet
+    # Checked here: how Pillow's warning is treated is one setting for all threads.
+    if width * height > MAX_PIXELS:
+        raise OversizedError(
+            f"{width} x {height} px are more than {MAX_PIXELS:,} pixels"
+        )
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ValueError(
+            f"of {width} x {height} px, one side is over {MAX_ASPECT} times the other"
+        )
 
 
 def _scaled(image: Image.Image) -> UInt8[np.ndarray, "h w"]:

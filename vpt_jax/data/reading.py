@@ -224,14 +224,24 @@ class Records(Source):
             return parser.deserialize_example_np(self._files[index])
 
     def _image(self, index: int, parser) -> Image:
+        with self._damage(index):
+            image = decode_image(self._encoded(index, parser, self.image_key))
+        return image if self.scale == 1 else image * np.uint8(self.scale)
+
+    def encoded(self, indices: Indices, key: str) -> list[bytes]:
+        """The content of the image files that a feature has for these numbers."""
+        parser, found = self._parser([key]), []
+        for index in self.indices[np.asarray(indices, np.int64)].tolist():
+            with self._damage(index):
+                found.append(self._encoded(index, parser, key))
+        return found
+
+    def _encoded(self, index: int, parser, key: str) -> bytes:
         import tensorflow_datasets as tfds
 
-        encoded = {self.image_key: tfds.decode.SkipDecoding()}
-        with self._damage(index):
-            raw = self._files[index]
-            record = parser.deserialize_example_np(raw, decoders=encoded)
-            image = decode_image(record[self.image_key])
-        return image if self.scale == 1 else image * np.uint8(self.scale)
+        skip = {key: tfds.decode.SkipDecoding()}
+        raw = self._files[index]
+        return parser.deserialize_example_np(raw, decoders=skip)[key]
 
     @contextlib.contextmanager
     def _damage(self, index: int) -> Iterator[None]:

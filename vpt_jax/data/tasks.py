@@ -1,6 +1,7 @@
 """What a task is: a data set with its splits and labels, and what is predicted."""
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Mapping
 from types import ModuleType
 
@@ -29,6 +30,8 @@ class Task:
       counts: images of 'train', 'val' and 'test', where known without the data.
       tfds: what must be prepared for it; None if it needs no TFDS data.
       manual: what to do where the data cannot be prepared; None if it always can.
+      folder: finds where files lie that no preparation makes; None if it needs none.
+      numbers: what masks call the classes; None for 0 to C - 1.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Task:
     counts: Mapping[str, int] | None = None
     tfds: TfdsSet | None = None
     manual: str | None = None
+    folder: Callable[[str | None], pathlib.Path | None] | None = None
+    numbers: tuple[int, ...] | None = None
 
     @property
     def objective(self) -> ModuleType:

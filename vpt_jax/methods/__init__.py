@@ -4,6 +4,8 @@
     group(path, variable, config, model)      'trainable', 'frozen' or 'stats', per leaf
     initialise(model, config, batches)        optional: from the training images
     image_size(config, image_size)            optional: what the backbone then sees
+    not_dense(config)                         optional: why no head may read the tokens
+                                              of the image with these options, or None
 
 A new method is one file and one line in `recipes.py`. Methods compose: 'prompt+lora'
 attaches both in this order, and a leaf is trained if one of them says so. An option
@@ -127,6 +129,18 @@ def image_size(choices: Iterable[Choice], size: int) -> int:
     return size
 
 
+def check_dense(choices: Iterable[Choice]) -> None:
+    """Refuse methods that leave no tokens of the image for a `DenseHead` to read.
+
+    Raises:
+        UserError: One of them is such a method, or has such an option.
+    """
+    for choice in choices:
+        why = getattr(choice.module, "not_dense", lambda config: None)(choice.config)
+        if why:
+            raise UserError(f"method {choice.name} gives an image one answer: {why}")
+
+
 def build(
     backbone: Backbone, head: nnx.Module, choices: Iterable[Choice], rngs: nnx.Rngs
 ) -> Model:
@@ -147,6 +161,10 @@ def split(
     """
 
     def answer(path: Path, variable) -> str:
+        if model.unread(path):
+            return "frozen"
+        if path[0] == "head" and isinstance(variable, nnx.BatchStat):
+            return "stats"
         answers = set()
         for choice in choices:
             given = choice.module.group(path, variable, choice.config, model)

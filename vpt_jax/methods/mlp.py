@@ -85,6 +85,11 @@ def attach(model: Model, config: MlpConfig, rngs: nnx.Rngs) -> None:
     model.head = MlpHead(width, num_classes, config, rngs)
 
 
+def not_dense(config: MlpConfig) -> str:
+    """Why no head can read the tokens of the image."""
+    return "its head reads one feature"
+
+
 def group(path: Path, variable: nnx.Variable, config: MlpConfig, model: Model):
     """The head is trained, its BatchNorm statistics follow, all else is frozen."""
     if path[0] != "head":

@@ -294,6 +294,17 @@ def attach(model: Model, config: PromptConfig, rngs: nnx.Rngs) -> None:
         model.reads = edit.reads(config.pool, len(model.backbone.blocks))
 
 
+def not_dense(config: PromptConfig) -> str | None:
+    """Why no head can read the tokens of the image with these options."""
+    if config.pool != "original":
+        return f"method.pool={config.pool} chooses tokens for one"
+    if config.overwrite:
+        return "method.overwrite puts prompts in place of its tokens"
+    if config.init in FROM_IMAGES:
+        return f"method.init={config.init} takes the labels or CLS tokens of images"
+    return None
+
+
 def group(path: Path, variable: nnx.Variable, config, model: Model):
     """Prompts, their projection and the head are trained.
 

@@ -72,6 +72,11 @@ def attach(model: Model, config: PadConfig, rngs: nnx.Rngs) -> None:
     model.add_edit("pad", Frame(model, config, rngs))
 
 
+def not_dense(config: PadConfig) -> str:
+    """Why no head can read the tokens of the image."""
+    return "its frame makes tokens that are none of the image"
+
+
 def group(path: Path, variable: nnx.Variable, config: PadConfig, model: Model):
     """The frame and the head are trained."""
     trained = path[0] == "head" or path[:2] == ("edits", "pad")

@@ -139,6 +139,11 @@ def attach(model: Model, config: SidetuneConfig, rngs: nnx.Rngs) -> None:
     model.backbone = SideTuned(model.backbone, rngs)
 
 
+def not_dense(config: SidetuneConfig) -> str:
+    """Why no head can read the tokens of the image."""
+    return "a second network is mixed with its features"
+
+
 def group(path: Path, variable: nnx.Variable, config: SidetuneConfig, model: Model):
     """The side network, its projection, alpha and the head are trained."""
     trained = path[0] == "head" or path[1] in ("side", "project", "alpha")

@@ -14,6 +14,7 @@ from vpt_jax.model import LinearHead
 from vpt_jax.types import widened
 
 METRIC, HIGHER_IS_BETTER, LABEL, UNIT = "top1", True, "top-1", "%"
+DENSE = False
 COLUMNS = ("class", "probability")
 CLASS_WEIGHTS = {"none": 0.0, "inv": -1.0, "inv_sqrt": -0.5}
 
@@ -21,6 +22,14 @@ CLASS_WEIGHTS = {"none": 0.0, "inv": -1.0, "inv_sqrt": -0.5}
 def head(width: int, num_classes: int, rngs: nnx.Rngs) -> LinearHead:
     """Features to logits."""
     return LinearHead(width, num_classes, rngs=rngs)
+
+
+HEADS, SERVED = {"linear": head}, {}
+
+
+def counted(num_classes: int) -> tuple[()]:
+    """The shape of what `count` gives."""
+    return ()
 
 
 def wrong(targets: Int[np.ndarray, " n"], num_classes: int) -> tuple[int, str] | None:

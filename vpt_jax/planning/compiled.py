@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.stages import Compiled, Traced
 
 from vpt_jax import parallel
-from vpt_jax.training import inputs, programs
+from vpt_jax.training import inputs, pixels, programs
 from vpt_jax.training.optim import Hyper
 from vpt_jax.training.setup import Setup
 from vpt_jax.types import Tree
@@ -68,9 +68,12 @@ def chunk_arguments(
 def outputs(
     setup: Setup, mesh: Mesh, num_trials: int, raw: jax.ShapeDtypeStruct
 ) -> Traced:
-    """What scores a batch of images with all trials."""
+    """What scores a batch of images, or of windows of them, with all trials."""
     state = _state(setup, mesh, _hyper(mesh, num_trials))
-    made = programs.make_outputs(setup.network, mesh)
+    if setup.network.objective.DENSE:
+        made = pixels.make_windows(setup.network, mesh, raw.shape[1])
+    else:
+        made = programs.make_outputs(setup.network, mesh)
     arguments = state.trainable, state.stats, _frozen(setup, mesh), _copies(raw, mesh)
     return made.trace(*arguments)
 

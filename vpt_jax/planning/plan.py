@@ -25,7 +25,7 @@ from vpt_jax.planning.target import Target
 from vpt_jax.progress import say
 from vpt_jax.runs import search
 from vpt_jax.sweeps import plan as sweeps
-from vpt_jax.training import inputs
+from vpt_jax.training import inputs, pixels
 from vpt_jax.training.setup import Setup
 from vpt_jax.types import Config, Tree
 
@@ -176,11 +176,11 @@ def _run(name: str, experiment: Experiment, target: Target, trials: int) -> Stag
     """All seeds at once, and the test images once."""
     counts = _counts(experiment)
     setup, place, fed = _setup(experiment, target, counts)
-    scored = _scored(experiment.epochs, experiment.val_every, counts.val)
+    scored = _scored(setup, experiment.epochs, experiment.val_every, counts.val)
     calls = {
         "prefix": -(-counts.train // inputs.BATCH),
         "chunk": setup.num_steps,
-        "outputs": scored + -(-counts.test // inputs.BATCH),
+        "outputs": scored + _batches(setup, counts.test),
     }
     return _stage(name, setup, target, place, fed, trials, trials, calls)
 
@@ -211,21 +211,31 @@ def _grid(name: str, own: Experiment, target: Target, rounds, at_once) -> Stage:
     for epochs, count in rounds:
         cohorts = -(-count // size)
         steps += cohorts * epochs * setup.steps_per_epoch
-        scored += cohorts * _scored(epochs, own.val_every, counts.val)
+        scored += cohorts * _scored(setup, epochs, own.val_every, counts.val)
         prefixes += cohorts * -(-counts.train // inputs.BATCH)
     calls = {"prefix": prefixes, "chunk": steps, "outputs": scored}
     return _stage(name, setup, target, place, fed, trials, size, calls)
 
 
-def _scored(epochs: int, every: int, images: int) -> int:
+def _scored(setup: Setup, epochs: int, every: int, images: int) -> int:
     """Batches of validation images: every so many epochs, and after the last."""
-    return -(-images // inputs.BATCH) * (-(-epochs // every) if every else 1)
+    return _batches(setup, images) * (-(-epochs // every) if every else 1)
+
+
+def _batches(setup: Setup, images: int) -> int:
+    """That are scored for so many images; of windows, a photograph of 4 : 3 has two."""
+    windows = 2 if setup.network.objective.DENSE else 1
+    return -(-images * windows // _scoring_batch(setup))
+
+
+def _scoring_batch(setup: Setup) -> int:
+    return pixels.BATCH if setup.network.objective.DENSE else inputs.BATCH
 
 
 def _stage(name, setup, target, place, fed, trials, at_once, calls) -> Stage:
     mesh = parallel.make_mesh(at_once, setup.batch_size, target.devices)
-    size = setup.network.image_size
-    raw = jax.ShapeDtypeStruct((inputs.BATCH, size, size, 3), jnp.float32)
+    size, batch = setup.network.image_size, _scoring_batch(setup)
+    raw = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
     arguments = compiled.chunk_arguments(setup, mesh, place, fed, at_once)
     made = {"init": compiled.init(setup, mesh, at_once)}
     if place in (inputs.CACHED, inputs.CACHED_ON_HOST):
@@ -233,7 +243,7 @@ def _stage(name, setup, target, place, fed, trials, at_once, calls) -> Stage:
     made["chunk"] = compiled.chunk(setup, mesh, place, *arguments)
     made["outputs"] = compiled.outputs(setup, mesh, at_once, raw)
     cohorts = -(-trials // at_once)
-    images = {"prefix": inputs.BATCH, "outputs": inputs.BATCH * at_once}
+    images = {"prefix": batch, "outputs": batch * at_once}
     images["chunk"] = setup.batch_size * at_once
     programs = []
     for key, traced in made.items():
@@ -348,11 +358,10 @@ def _setup(
         return setup, inputs.CACHED, (cached, targets)
     setup, size = inputs.placed(setup, inputs.RESIDENT), setup.network.image_size
     each = (size, size, 3)
-    if not setup.network.preset.augment and counts.train * 4 * math.prod(each) <= room:
+    if not setup.network.varies and counts.train * 4 * math.prod(each) <= room:
         images = jax.ShapeDtypeStruct((counts.train, *each), jnp.float32)
         return setup, inputs.RESIDENT, (images, targets)
-    batch = jax.ShapeDtypeStruct((setup.batch_size, *each), jnp.float32)
-    return setup, inputs.STREAMED, (batch, targets)
+    return setup, inputs.STREAMED, (inputs.streamed_shape(setup), targets)
 
 
 def _counts(experiment: Experiment) -> Counts:

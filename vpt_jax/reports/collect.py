@@ -51,7 +51,7 @@ class Run(Result):
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Runs whose scores may be compared: of one backbone and one metric.
+    """Runs whose scores may be compared: of one backbone, one metric and one head.
 
     Attributes:
         runs: One for each method and task, without the variants of ablations.
@@ -70,6 +70,11 @@ class Comparison:
         return self.runs[0].metric
 
     @property
+    def head(self) -> str:
+        """Name of the head; '' where the objective has one."""
+        return self.runs[0].head
+
+    @property
     def sign(self) -> int:
         """1 where higher scores are better, else -1."""
         return self.runs[0].sign
@@ -77,7 +82,7 @@ class Comparison:
     @property
     def place(self) -> str:
         """What its files are named by."""
-        return place(self.backbone, self.metric)
+        return place("_".join(filter(None, (self.backbone, self.head))), self.metric)
 
     @property
     def methods(self) -> dict[str, list[Run]]:
@@ -119,15 +124,16 @@ class Comparison:
 
 def comparisons(runs: list[Run]) -> list[Comparison]:
     """What may be compared, backbone by backbone."""
-    found: dict[tuple[str, str], list[Run]] = {}
+    found: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
         if not run.variant:
-            found.setdefault((run.backbone, run.metric), []).append(run)
+            key = run.backbone, run.metric, run.head
+            found.setdefault(key, []).append(run)
     return [Comparison(tuple(alike)) for alike in found.values()]
 
 
 def collect(root: Folder) -> tuple[list[Run], list[str]]:
-    """(one run of each task, metric, method, variant, backbone; what was left out).
+    """(a run of each task, metric, head, method, variant, backbone; what is left out).
 
     Where there are several, a sweep counts before single runs, more finished seeds
     before fewer, then the first by path.
@@ -147,7 +153,7 @@ def collect(root: Folder) -> tuple[list[Run], list[str]]:
     best: dict[tuple, Run] = {}
     left_out = []
     for run in sorted(found, key=_rank):
-        key = (run.backbone, run.task, run.metric, run.method, run.variant)
+        key = (run.backbone, run.task, run.metric, run.head, run.method, run.variant)
         if key in best:
             used = best[key].path.relative_to(root)
             left_out.append(f"{run.path.relative_to(root)}: {used} is used instead")

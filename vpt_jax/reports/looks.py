@@ -6,6 +6,7 @@ from jaxtyping import Float
 from vpt_jax import data, methods
 from vpt_jax.data import preprocess
 from vpt_jax.data.examples import Examples
+from vpt_jax.errors import UserError
 from vpt_jax.reports import style
 from vpt_jax.serving.attention import attention
 from vpt_jax.serving.classifier import Classifier
@@ -27,6 +28,8 @@ def draw(folders: list[Folder], picture: Folder, checkpoint: str | None) -> None
         checkpoint: Of their backbone, as the user named it.
     """
     tuned = {_label(one): one for one in (load(path, checkpoint) for path in folders)}
+    if any(one.network.objective.DENSE for one in tuned.values()):
+        raise UserError("no token answers for the whole image")
     config = next(iter(tuned.values())).manifest["config"]
     where = config["data"]["dir"]
     task = data.get_task(config["task"], where)

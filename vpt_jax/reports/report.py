@@ -16,6 +16,7 @@ from vpt_jax.reports import (
     outputs,
     pages,
     provenance,
+    segmentation,
     significance,
     sweep_tables,
     tables,
@@ -104,6 +105,9 @@ def contents(runs: list[Run]) -> list[Table | Figure]:
             order.beside_the_papers(comparison),
             tables.tasks(comparison),
             tables.costs(comparison),
+            segmentation.table(comparison),
+            segmentation.table3(comparison),
+            *segmentation.classes(comparison),
             significance.task_tests(comparison),
             significance.seed_tests(comparison),
         ]

@@ -61,6 +61,11 @@ class Result:
         return self.result["backbone"]
 
     @property
+    def head(self) -> str:
+        """Of its objective, where that has several; '' else."""
+        return self.result.get("head", "")
+
+    @property
     def metric(self) -> str:
         """What the score is, such as 'top1'."""
         return self.result.get("metric", _OLDER)

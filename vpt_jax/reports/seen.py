@@ -125,6 +125,8 @@ def attention_maps(
 
 def _load(run: Run, num_images: int):
     tuned = load(run.path)
+    if tuned.network.objective.DENSE:
+        raise UserError("its head reads every token, not one feature of an image")
     config = tuned.manifest["config"]
     task = data.get_task(config["task"], config["data"]["dir"])
     return tuned, task.load("test", config["data"]["dir"], limit=num_images)

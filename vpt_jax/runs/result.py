@@ -92,7 +92,7 @@ def _scores(metric, scores, alive, validation, ensemble) -> dict:
             s[metric] if ok else None for s, ok in zip(scores, alive, strict=True)
         ],
         f"test_{metric}_ensemble": ensemble,
-        **{f"test_{name}": _mean([s[name] for s in good]) for name in others},
+        **{f"test_{name}": _means([s[name] for s in good]) for name in others},
         f"val_{metric}": _mean(validation),
     }
 
@@ -125,6 +125,13 @@ def peak_memory() -> int:
         return stats["peak_bytes_in_use"]
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _means(values: list):
+    """Of numbers, or of each place of lists: scores of classes."""
+    if not any(isinstance(value, list) for value in values):
+        return _mean(values)
+    return [_mean(list(of_class)) for of_class in zip(*values, strict=True)]
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -19,6 +19,7 @@ from vpt_jax.runs.folder import RunFolder, difference, environment
 from vpt_jax.runs.train import Trial, train_trials
 from vpt_jax.storage.paths import Folder
 from vpt_jax.training import inputs, loop, programs
+from vpt_jax.training.judge import Judged, judge
 from vpt_jax.training.memory import explained
 from vpt_jax.training.setup import Setup
 from vpt_jax.training.step import State
@@ -110,13 +111,8 @@ def _finish(
     """The test images, once, for all trials together; then the exports."""
     objective, (*_, test) = setup.network.objective, sources
     say(f"scoring {len(test):,} test images")
-    of_trials = _outputs(setup, outcome.state, test)
-    scores = [objective.score(x, test.labels) for x in of_trials]
-    trained = parallel.fetch(outcome.state)
-    several, together = len(experiment.seeds) > 1, None
-    if several and trained.alive.any():
-        joined = objective.together(of_trials[trained.alive])
-        together = objective.score(joined, test.labels)[objective.METRIC]
+    trained, several = parallel.fetch(outcome.state), len(experiment.seeds) > 1
+    scores, _, together = _judged(setup, outcome.state, trained.alive, test)
     last = {x["trial"]: x for x in lines if x["epoch"] == experiment.epochs}
     key = f"val_{objective.METRIC}"
     validation = [last.get(t, {}).get(key) for t in range(len(scores))]
@@ -132,6 +128,7 @@ def _finish(
                 "config": experiment.content,
                 "classes": list(experiment.data.class_names()),
                 "objective": experiment.data.task.kind,
+                **_numbers(experiment),
                 "seed": seed,
                 "status": "ok" if only.alive else "failed: the loss was not finite",
                 "validation": validation[trial],
@@ -139,19 +136,28 @@ def _finish(
             },
             experiment.export_backbone,
         )
-    return result.of_run(
+    found = result.of_run(
         *(experiment, setup, outcome, sources, trained.alive),
         *(validation, scores, together, size),
     )
+    if objective.DENSE:  # there are several heads, and scores class by class
+        found["head"] = experiment.network.head
+        found["classes"] = list(experiment.data.class_names())
+    return found
 
 
-def _outputs(setup: Setup, state: State, test: Source) -> np.ndarray:
+def _numbers(experiment: Experiment) -> dict:
+    """What masks call the classes, where it is not 0 to C - 1."""
+    numbers = experiment.data.task.numbers
+    return {} if numbers is None else {"numbers": list(numbers)}
+
+
+def _judged(setup: Setup, state: State, alive: np.ndarray, test: Source) -> Judged:
     network = setup.network
-    mesh = parallel.make_mesh(len(state.alive), setup.batch_size)
-    outputs = programs.make_outputs(network, mesh)
+    mesh = parallel.make_mesh(len(alive), setup.batch_size)
     frozen = programs.place_frozen(network, mesh)
-    with explained(setup, len(state.alive)):
-        return loop.predict(network, outputs, state[:2], frozen, test)
+    with explained(setup, len(alive)):
+        return judge(network, mesh, state[:2], frozen, test, alive=alive)
 
 
 def _draw(experiment: Experiment, lines: list[dict], path: Folder) -> None:

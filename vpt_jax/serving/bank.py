@@ -150,11 +150,17 @@ class Bank:
                 f"{folder} was tuned on a {manifest['backbone']}, not on the "
                 f"{self.backbone} of this bank; open another bank for it"
             )
+        objective = OBJECTIVES[manifest["objective"]]
+        if objective.DENSE:
+            raise UserError(
+                f"{folder} gives each pixel a class, which no bank does; use "
+                "vpt_jax.load or --mode predict"
+            )
         classes = tuple(manifest["classes"])
         choice = resolution.restore_network(
             manifest["config"],
             len(classes),
-            OBJECTIVES[manifest["objective"]],
+            objective,
             self.checkpoint,
             self.precision,
         )

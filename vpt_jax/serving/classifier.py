@@ -12,7 +12,7 @@ from vpt_jax import parallel
 from vpt_jax.data.examples import Examples, Image
 from vpt_jax.data.source import Source
 from vpt_jax.network import Network
-from vpt_jax.training import loop, programs
+from vpt_jax.training import judge, programs
 from vpt_jax.types import Tree
 
 MAX_BATCH = 64
@@ -54,6 +54,16 @@ class Classifier:
         examples = Examples.from_images(list(images), [0] * len(images), ids)
         return self.network.objective.probabilities(self.outputs(examples))
 
+    def looking(self, several: bool) -> "Classifier":
+        """One that looks at images at several scales, or at one."""
+        looks = dataclasses.replace(self.network.inference, several=several)
+        network = dataclasses.replace(self.network, inference=looks)
+        return dataclasses.replace(self, network=network)
+
+    def scores(self, images: Source) -> dict:
+        """Every score on labelled images, by name."""
+        return self.network.objective.score(self.outputs(images), images.labels)
+
     def outputs(self, images: Source) -> np.ndarray:
         """What the head gives for each image, (n, ...)."""
         whole = len(images) - len(images) % self.max_batch
@@ -81,7 +91,7 @@ class Classifier:
         one = functools.partial(jax.tree.map, lambda x: x[None])
         tuned = one(self.trainable), one(self.stats)
         outputs = programs.make_outputs(self.network, self._mesh)
-        of_trials = loop.predict(
+        of_trials = judge.predict(
             self.network, outputs, tuned, self._frozen, images, batch
         )
         return of_trials[0]

@@ -13,6 +13,7 @@ def evaluate(
     workdir: Folder,
     data_dir: str | None = None,
     test_examples: int | None = None,
+    several: bool | None = None,
 ) -> dict:
     """Score it, and write eval.json.
 
@@ -20,14 +21,18 @@ def evaluate(
         model: From `load`.
         workdir: Gets eval.json.
         data_dir, test_examples: As in the configuration; None: as the run had them.
+        several: Whether pixels are scored at several scales as well; None: likewise.
     """
+    if several is not None:
+        model = model.looking(several)
     config = model.manifest["config"]
     data_dir = data_dir or config["data"]["dir"]
-    task = data.get_task(config["task"], data_dir)
+    ignored = tuple(config["data"].get("ignored", ()))
+    task = data.get_task(config["task"], data_dir, ignored)
     limit = test_examples or config["data"]["test_examples"]
     test = task.checked("test", data_dir, limit=limit)
     started = time.perf_counter()
-    scores = model.network.objective.score(model.outputs(test), test.labels)
+    scores = model.scores(test)
     result = {
         "task": config["task"],
         "seed": model.manifest["seed"],

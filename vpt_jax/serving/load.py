@@ -1,4 +1,5 @@
-"""From an export, or the folder of a run or a sweep, to a `Classifier`."""
+"""From an export, or the folder of a run or a sweep, to a `Classifier`, or to a
+`Segmenter` where it gives each pixel a class."""
 
 import os
 
@@ -12,6 +13,7 @@ from vpt_jax.errors import UserError
 from vpt_jax.objectives import OBJECTIVES
 from vpt_jax.progress import say
 from vpt_jax.serving.classifier import MAX_BATCH, Classifier
+from vpt_jax.serving.segmenter import Segmenter
 from vpt_jax.storage import hub
 from vpt_jax.storage.paths import Folder, located
 
@@ -71,7 +73,7 @@ def open_export(
         checkpoint,
         precision,
     )
-    network = choice.make()
+    network = choice.make().served
     if network.pretrained.sha256 != manifest["checkpoint_sha256"]:
         raise UserError(
             f"{directory} was tuned on a {manifest['backbone']} with sha256 "
@@ -82,6 +84,8 @@ def open_export(
     export.verify(directory, manifest)
     trainable, stats = (jax.tree.map(jnp.asarray, tree) for tree in tensors)
     classes = tuple(manifest["classes"])
+    if network.objective.DENSE:
+        return Segmenter(network, trainable, stats, classes, manifest, max_batch)
     return Classifier(network, trainable, stats, classes, manifest, max_batch)
 
 

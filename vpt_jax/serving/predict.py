@@ -1,6 +1,7 @@
-"""Classify image files with one tuned model or many; write CSV or JSON."""
+"""Classify image files with one tuned model or many, or label their pixels."""
 
 import csv
+import functools
 import json
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
@@ -9,19 +10,23 @@ from vpt_jax.data.examples import Image
 from vpt_jax.data.images import SUFFIXES, find_images, read_image
 from vpt_jax.errors import UserError
 from vpt_jax.progress import say
+from vpt_jax.serving import paint
 from vpt_jax.serving.bank import Bank
 from vpt_jax.serving.classifier import Classifier
+from vpt_jax.serving.segmenter import Segmenter
 from vpt_jax.storage.cache import at_hand
 from vpt_jax.storage.files import whole
 from vpt_jax.storage.paths import Folder
 
 GROUP = 256  # images decoded at a time
+Decoded = list[tuple[pathlib.Path, Image]]
 
 
 def predict_files(
     model: Classifier, images: Iterable[str], output: Folder
 ) -> tuple[int, list[Folder]]:
-    """Classify files, and all images below folders.
+    """Classify files, and all images below folders; or label their pixels, as pictures
+    in a folder beside `output`.
 
     Args:
         model: From `vpt_jax.load`.
@@ -34,10 +39,14 @@ def predict_files(
     Raises:
         UserError: Nothing to classify, or another ending than these two.
     """
+    if isinstance(model, Segmenter):
+        place, taken = output.with_suffix(""), set[str]()
+        write = functools.partial(paint.write, model, folder=place, taken=taken)
+        return _predict(images, output, paint.COLUMNS, write)
     objective = model.network.objective
 
-    def rows(decoded: list[Image]) -> Iterator[tuple]:
-        for of_image in model.predict(decoded):
+    def rows(decoded: Decoded) -> Iterator[tuple]:
+        for of_image in model.predict([image for _, image in decoded]):
             yield objective.row(of_image, model.classes)
 
     return _predict(images, output, objective.COLUMNS, rows)
@@ -57,8 +66,8 @@ def predict_tasks(
         for column in task.shelf.network.objective.COLUMNS
     )
 
-    def rows(decoded: list[Image]) -> Iterator[tuple]:
-        every = [image for image in decoded for _ in tasks]
+    def rows(decoded: Decoded) -> Iterator[tuple]:
+        every = [image for _, image in decoded for _ in tasks]
         names = [task.name for _ in decoded for task in tasks]
         found = iter(bank.predict(every, names))
         for _ in decoded:
@@ -75,9 +84,9 @@ def _predict(
     images: Iterable[str],
     output: Folder,
     columns: tuple[str, ...],
-    rows_of: Callable[[list[Image]], Iterator[tuple]],
+    rows_of: Callable[[Decoded], Iterator[tuple]],
 ) -> tuple[int, list[Folder]]:
-    """A row for each file, of what `rows_of` gives for decoded images."""
+    """A row for each file, of what `rows_of` gives for files with their images."""
     if output.suffix not in (".csv", ".json"):
         raise UserError(f"--output {output} must end in .csv or .json")
     paths = list(_files(images))
@@ -95,8 +104,7 @@ def _predict(
             except UserError as error:
                 say(f"skipped {error}")
                 broken.append(path)
-        found = rows_of([image for _, image in decoded])
-        for (path, _), row in zip(decoded, found, strict=True):
+        for (path, _), row in zip(decoded, rows_of(decoded), strict=True):
             rows.append((str(path), *row))
     _write(output, ("path", *columns), rows)
     return len(rows), broken

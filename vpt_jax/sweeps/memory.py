@@ -1,7 +1,6 @@
 """How many trials fit on the devices at once: what XLA says the program needs."""
 
 import jax
-import jax.numpy as jnp
 import psutil
 
 from vpt_jax import parallel
@@ -49,14 +48,12 @@ def step_inputs(setup: Setup, place: str, source: Source) -> tuple[Tree, Tree]:
     """Shapes of what a step reads, of all images or a batch (see `inputs`), and of all
     their targets."""
     targets = jax.ShapeDtypeStruct(source.labels.shape, source.labels.dtype)
-    size = setup.network.image_size
     if place == inputs.CACHED:
         return inputs.cached_shape(setup, setup.num_examples), targets
     if place == inputs.CACHED_ON_HOST:
         return inputs.cached_shape(setup, setup.batch_size), targets
     if place == inputs.STREAMED:
-        shape = setup.batch_size, size, size, 3
-        return jax.ShapeDtypeStruct(shape, jnp.float32), targets
+        return inputs.streamed_shape(setup), targets
     images = inputs.load(setup.network, source)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), images)
     return shapes, targets

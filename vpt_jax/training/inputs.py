@@ -30,7 +30,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from vpt_jax import parallel
-from vpt_jax.data import augment, preprocess
+from vpt_jax.data import augment, preprocess, scenes
 from vpt_jax.data.examples import Examples, Image
 from vpt_jax.data.source import Source, ahead
 from vpt_jax.network import Network
@@ -165,9 +165,11 @@ class Stream:
     def _plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
         """The images of an epoch in their order, and what is drawn for each."""
         order = epoch_order(self._setup, self._seed, epoch)
-        if not self._network.preset.augment:
+        if not self._network.varies:
             return np.asarray(order), None
-        return np.asarray(order), np.asarray(augment.draw(self._seed, epoch, order))
+        numbers = scenes.NUMBERS if self._network.objective.DENSE else 3
+        drawn = augment.draw(self._seed, epoch, order, numbers)
+        return np.asarray(order), np.asarray(drawn)
 
     def _image(self, number: int) -> np.ndarray:
         """The one that comes after `number` others of this process."""
@@ -179,12 +181,19 @@ class Stream:
         preset, size = self._network.preset, self._network.image_size
         if drawn is None:
             return preprocess.view(preset, image, size)
+        if self._network.objective.DENSE:
+            return scenes.crop(image, drawn[position], size, preset.mean)
         resized = preprocess.resize_for(preset, image, size)
         return augment.cut_host(resized, drawn[position], size)
 
 
 def decide(setup: Setup, limits: Limits, source: Source) -> str:
-    """One of `PLACES`, by the memory there is; says so where it is not the first."""
+    """One of `PLACES`, by the memory there is; says so where it is not the first.
+
+    Images with a target for each pixel are scaled by chance, which the host does.
+    """
+    if setup.network.objective.DENSE:
+        return STREAMED
     if setup.cut:
         size = cache_bytes(setup)
         if size <= limits.device_bytes():
@@ -239,6 +248,14 @@ def cached_shape(setup: Setup, count: int) -> jax.ShapeDtypeStruct:
     prefix = programs.make_prefix(network, setup.cut, mesh)
     batch = jax.eval_shape(prefix, network.parts[2], raw)
     return jax.ShapeDtypeStruct((count, *batch.shape[1:]), batch.dtype)
+
+
+def streamed_shape(setup: Setup) -> jax.ShapeDtypeStruct:
+    """Of a batch of images that are read for it; targets of pixels are a channel."""
+    size = setup.network.image_size
+    channels = 4 if setup.network.objective.DENSE else 3
+    shape = setup.batch_size, size, size, channels
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
 def feed(

@@ -2,23 +2,19 @@
 
 import contextlib
 import dataclasses
-import functools
 import math
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float
 
 from vpt_jax import parallel
 from vpt_jax.data.source import Source
-from vpt_jax.network import Network
 from vpt_jax.training import inputs, programs
+from vpt_jax.training.judge import judge
 from vpt_jax.training.optim import Hyper
 from vpt_jax.training.setup import Setup
 from vpt_jax.training.state import Checkpoints
@@ -106,7 +102,6 @@ def train(
     bounds = np.int32(0), np.int32(0)
     arguments = state, frozen, feed.at(first), targets, hyper, *bounds
     chunk = programs.compile_chunk(setup, mesh, feed.feed, *arguments)
-    outputs = programs.make_outputs(network, mesh)
     compile_seconds = time.perf_counter() - started
 
     # ---- chunks
@@ -133,8 +128,7 @@ def train(
 
             of_val = None
             if val is not None and done == _next_val(setup, done - 1, val, val_every):
-                of_trials = predict(network, outputs, state[:2], frozen, val)
-                of_val = _judged(setup, of_trials, val.labels)
+                of_val = _judged(setup, mesh, state, frozen, val)
             for epoch in range(finished_before, done // spe):
                 last = epoch == done // spe - 1
                 _report(setup, epoch, curves, of_val if last else None, on_epoch)
@@ -182,26 +176,6 @@ def _advance(chunk, state: State, frozen, feed, targets, hyper, done, stop) -> S
     return state
 
 
-def predict(
-    network: Network,
-    outputs: Callable,
-    tuned: tuple[Tree, Tree],
-    frozen: Tree,
-    examples: Source,
-    batch: int = inputs.BATCH,
-) -> Float[np.ndarray, "T n ..."]:
-    """Outputs of all trials for all images, in batches of one size.
-
-    `tuned` is (trainable, stats), with a trial axis.
-    """
-    started = (
-        (size, outputs(*tuned, frozen, raw))
-        for _, size, raw in inputs.batches(network, examples, batch)
-    )
-    parts = [parallel.fetch(out)[:, :size] for size, out in inputs.behind(started)]
-    return np.concatenate(parts, axis=1)
-
-
 def _next_val(setup: Setup, done: int, val, val_every: int) -> int:
     """The step after which the next validation is due; the last step without one."""
     if val is None or not val_every:
@@ -210,25 +184,14 @@ def _next_val(setup: Setup, done: int, val, val_every: int) -> int:
     return min((done // every + 1) * every, setup.num_steps)
 
 
-def _judged(setup: Setup, outputs, targets) -> list[tuple[float, float | None]]:
+def _judged(
+    setup: Setup, mesh: Mesh, state: State, frozen: Tree, val: Source
+) -> list[tuple[float, float | None]]:
     """(primary score, mean loss) of each trial on the validation images."""
-    objective = setup.network.objective
-    losses = np.asarray(_losses(objective, outputs, targets, setup.class_weights))
-    scores = (objective.score(one, targets)[objective.METRIC] for one in outputs)
-    return [*zip(scores, map(_finite, losses.tolist()), strict=True)]
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _losses(objective, outputs, targets, class_weights):
-    """(T,) mean losses of outputs (T, n, ...)."""
-
-    def one(outputs):
-        total, size = objective.loss(
-            outputs, targets, jnp.ones(len(targets)), class_weights
-        )
-        return total / size
-
-    return jax.vmap(one)(outputs)
+    network, weights = setup.network, setup.class_weights
+    found = judge(network, mesh, state[:2], frozen, val, class_weights=weights)
+    scores = (score[network.objective.METRIC] for score in found.scores)
+    return [*zip(scores, found.losses, strict=True)]
 
 
 def _finite(x: float) -> float | None:
@@ -246,7 +209,7 @@ def _report(setup, epoch, curves, of_val, on_epoch) -> None:
                 trial,
                 _finite(mean),
                 setup.network.objective.running(
-                    float(counted[trial, epoch]), setup.num_examples
+                    counted[trial, epoch].tolist(), setup.num_examples
                 ),
                 score,
                 val_loss,
@@ -261,7 +224,7 @@ def _running(setup: Setup, done: int, curves) -> tuple[float, float]:
     seen = setup.images_seen(done) - epoch * setup.num_examples
     trials = alive if alive.any() else np.ones_like(alive)
     running = setup.network.objective.running
-    loss, counted = (float(x[trials, epoch].mean()) for x in (loss, counted))
+    loss, counted = (x[trials, epoch].mean(axis=0).tolist() for x in (loss, counted))
     return loss / seen, running(counted, seen)
 
 

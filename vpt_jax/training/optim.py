@@ -14,8 +14,9 @@ import optax
 
 from vpt_jax.types import Path, Tree
 
+POWER = 0.9  # of the schedule 'poly'
 OPTIMIZERS = ("sgd", "adamw", "adamw_public")
-SCHEDULES = ("epoch", "step")
+SCHEDULES = ("epoch", "step", "poly")
 
 
 class Hyper(NamedTuple):
@@ -37,10 +38,42 @@ def lr_multiplier(epoch, *, epochs: int, warmup_epochs: int | float):
     return jnp.where(epoch < warmup_epochs, warm, cosine)
 
 
+def make_schedule(
+    name: str,
+    *,
+    steps_per_epoch: int,
+    epochs: int,
+    warmup_epochs: int | float,
+    min_lr: float = 0.0,
+) -> Callable:
+    """(peak, step) to the learning rate of that step.
+
+    Args:
+        name: 'epoch': `lr_multiplier`, evaluated once per epoch as in the public code;
+            'step': at every step; 'poly': (peak - min_lr) (1 - step / all)^0.9 + min_lr
+            at every step, as mmsegmentation's. A peak below `min_lr` stays as it is.
+        steps_per_epoch, epochs, warmup_epochs: Of the run; 'poly' has no warm-up.
+        min_lr: The lowest rate of 'poly', whatever the peak is.
+    """
+
+    def poly(peak, step):
+        least = jnp.minimum(peak, min_lr)
+        left = 1 - step / (epochs * steps_per_epoch)
+        return (peak - least) * left**POWER + least
+
+    def cosine(peak, step):
+        epoch = step // steps_per_epoch
+        when = step / steps_per_epoch if name == "step" else epoch
+        return peak * lr_multiplier(when, epochs=epochs, warmup_epochs=warmup_epochs)
+
+    return poly if name == "poly" else cosine
+
+
 def make_optimizer(
     name: str, momentum: float, final_biases: Collection[Path] = ()
-) -> Callable[[jax.Array, jax.Array], optax.GradientTransformation]:
-    """An optimizer as a function of the present lr and the weight decay.
+) -> Callable[..., optax.GradientTransformation]:
+    """An optimizer as a function of the present lr, the weight decay and, where it is
+    another one, the lr of the head (not with 'adamw_public').
 
     Args:
         name: 'sgd': momentum, decay added to the gradient first (coupled), on all but
@@ -53,20 +86,34 @@ def make_optimizer(
     """
     if name == "sgd":
         mask = _mask(lambda path: path not in final_biases)
-        return lambda lr, weight_decay: optax.chain(
+        return lambda lr, weight_decay, head_lr=None: optax.chain(
             optax.add_decayed_weights(weight_decay, mask),
             optax.trace(momentum),
-            optax.scale(-lr),
+            _descend(lr, head_lr),
         )
     if name == "adamw":
         mask = _mask(lambda path: path[-1] not in ("bias", "scale"))
-        return lambda lr, weight_decay: optax.chain(
+        return lambda lr, weight_decay, head_lr=None: optax.chain(
             optax.scale_by_adam(),
             optax.add_decayed_weights(weight_decay, mask),
-            optax.scale(-lr),
+            _descend(lr, head_lr),
         )
     mask = _mask(lambda path: path[-1] != "bias")
-    return lambda lr, weight_decay: _adamw_public(lr, mask)
+    return lambda lr, weight_decay, head_lr=None: _adamw_public(lr, mask)
+
+
+def _descend(lr, head_lr) -> optax.GradientTransformation:
+    """Minus the update times its learning rate."""
+    if head_lr is None:
+        return optax.scale(-lr)
+
+    def scaled(updates, params=None):
+        del params
+        return jax.tree_util.tree_map_with_path(
+            lambda path, x: (-head_lr if path[0].key == "head" else -lr) * x, updates
+        )
+
+    return optax.stateless(scaled)
 
 
 def _mask(decays: Callable[[Path], bool]) -> Callable[[Tree], Tree]:

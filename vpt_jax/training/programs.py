@@ -34,7 +34,7 @@ Feed = Literal["all", "own", "shared"]
 batch of one step; or (B, ...), one batch that all trials share."""
 
 
-def _once(make: Callable) -> Callable:
+def once(make: Callable) -> Callable:
     """A maker of programs that makes each once for its first argument: trials of the
     same shapes that come later compile nothing again."""
 
@@ -55,7 +55,7 @@ def place_frozen(network: Network, mesh: Mesh) -> Tree:
     return parallel.place(frozen, where)
 
 
-@_once
+@once
 def make_init(setup: Setup, mesh: Mesh):
     """Compiled `init(params, hyper) -> State`."""
     network = setup.network
@@ -66,8 +66,10 @@ def make_init(setup: Setup, mesh: Mesh):
         # Trained parameters are float32 also where the frozen ones are bfloat16.
         trainable = jax.tree.map(widened, trainable)
         opt_state = setup.make_optimizer(hyper.lr, hyper.weight_decay).init(trainable)
-        curve = jnp.zeros(setup.epochs)
-        return State(trainable, stats, opt_state, jnp.array(True), curve, curve)
+        loss = jnp.zeros(setup.epochs)
+        shape = network.objective.counted(network.num_classes)
+        counted = jnp.zeros((setup.epochs, *shape))
+        return State(trainable, stats, opt_state, jnp.array(True), loss, counted)
 
     init = jax.vmap(init_one, in_axes=(None, 0))
     return jax.jit(init, out_shardings=parallel.over_trials(mesh))
@@ -102,7 +104,7 @@ def initialise(setup: Setup, state: State, mesh: Mesh, batches: Callable) -> Sta
     return state._replace(trainable=trainable, stats=stats)
 
 
-@_once
+@once
 def make_chunk(setup: Setup, mesh: Mesh, feed: Feed = "all"):
     """`chunk(state, frozen, inputs, targets, hyper, start, stop)`, to be compiled.
 
@@ -156,8 +158,12 @@ def _batch(setup: Setup, mesh: Mesh, feed: Feed, order, seed, inputs, targets, n
     else:
         x = inputs[index]
     x = jax.lax.with_sharding_constraint(x, parallel.over_batch(mesh))
+    if setup.network.objective.DENSE:
+        x, own = x[..., :3], x[..., 3].astype(jnp.int32)
+    else:
+        own = targets[index]
     x = x if setup.cut else setup.network.normalised(x)
-    return Batch(x, targets[index], mask)
+    return Batch(x, own, mask)
 
 
 def compile_chunk(setup: Setup, mesh: Mesh, feed: Feed, *arguments):
@@ -170,7 +176,7 @@ def compile_chunk(setup: Setup, mesh: Mesh, feed: Feed, *arguments):
     return setup.programs[wanted]
 
 
-@_once
+@once
 def make_prefix(network: Network, cut: int, mesh: Mesh):
     """Compiled `prefix(frozen, raw) -> activations` of the pieces before `cut`.
 
@@ -190,7 +196,7 @@ def make_prefix(network: Network, cut: int, mesh: Mesh):
     return jax.jit(prefix, out_shardings=parallel.replicated(mesh))
 
 
-@_once
+@once
 def make_outputs(network: Network, mesh: Mesh):
     """Compiled `outputs(trainable, stats, frozen, raw) -> (T, B, ...)`, inference.
 

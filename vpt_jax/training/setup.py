@@ -21,8 +21,9 @@ class Setup:
         num_examples: Training images.
         batch_size: B, at most `num_examples`; an epoch's last batch may be smaller.
         epochs, warmup_epochs: Of the cosine schedule.
-        schedule: 'epoch' evaluates it once per epoch (public code), 'step' always.
+        schedule, min_lr: See `optim.make_schedule`.
         optimizer, momentum: See `optim.make_optimizer`.
+        head_multiplier: Of the learning rate of the head.
         class_weights: (C,), the weight of each class in the loss.
         head_start: 'random', or 'fitted' to the features before the first step.
         cached: Whether the frozen first pieces are run once, not in every epoch.
@@ -38,6 +39,8 @@ class Setup:
     optimizer: str
     momentum: float
     class_weights: np.ndarray
+    min_lr: float = 0.0
+    head_multiplier: float = 1.0
     head_start: str = "random"
     cached: bool = True
     programs: dict = dataclasses.field(
@@ -60,8 +63,19 @@ class Setup:
         return epochs * self.num_examples + rest * self.batch_size
 
     @functools.cached_property
+    def learning_rate(self) -> Callable:
+        """(peak, step) to the learning rate."""
+        return optim.make_schedule(
+            self.schedule,
+            steps_per_epoch=self.steps_per_epoch,
+            epochs=self.epochs,
+            warmup_epochs=self.warmup_epochs,
+            min_lr=self.min_lr,
+        )
+
+    @functools.cached_property
     def make_optimizer(self) -> Callable:
-        """(lr, weight decay) to an optax transformation."""
+        """(lr, weight decay, lr of the head) to an optax transformation."""
         return optim.make_optimizer(
             self.optimizer, self.momentum, self.network.final_biases
         )
@@ -72,7 +86,7 @@ class Setup:
 
         Or when the images themselves are different in every epoch.
         """
-        if not self.cached or self.network.preset.augment:
+        if not self.cached or self.network.varies:
             return 0
         cut = self.network.first_trained
         return cut if cut >= MIN_CACHED_PIECES else 0

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from vpt_jax import parallel
 from vpt_jax.model import Model
 from vpt_jax.network import Network
-from vpt_jax.training.optim import Hyper, lr_multiplier
+from vpt_jax.training.optim import Hyper
 from vpt_jax.training.setup import Setup
 from vpt_jax.types import Tree
 
@@ -28,7 +28,7 @@ class State(NamedTuple):
     opt_state: Tree
     alive: jax.Array  # (T,) bool: no loss or gradient has been infinite or NaN
     loss: jax.Array  # (T, epochs): sum over the images of an epoch
-    counted: jax.Array  # (T, epochs): sum of what the objective counts in passing
+    counted: jax.Array  # (T, epochs, ...): sum of what the objective counts in passing
 
 
 class Batch(NamedTuple):
@@ -51,11 +51,11 @@ def train_step(
         state.trainable, state.stats, frozen, batch, key
     )
 
-    when = n / setup.steps_per_epoch if setup.schedule == "step" else epoch
-    lr = hyper.lr * lr_multiplier(
-        when, epochs=setup.epochs, warmup_epochs=setup.warmup_epochs
-    )
-    optimizer = setup.make_optimizer(lr, hyper.weight_decay)
+    rates = [setup.learning_rate(hyper.lr, n)]
+    if setup.head_multiplier != 1:
+        rates.append(setup.learning_rate(hyper.lr * setup.head_multiplier, n))
+    lr, *of_head = rates
+    optimizer = setup.make_optimizer(lr, hyper.weight_decay, *of_head)
     with jax.named_scope("optimizer"):
         updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
     trainable = optax.apply_updates(state.trainable, updates)
