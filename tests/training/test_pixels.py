@@ -130,3 +130,19 @@ def test_positions_of_smaller_windows_are_those_of_patches(problem):
     grid = before[0, 1:].reshape(4, 4, 8)
     wanted = jax.image.resize(grid, (2, 2, 8), "bilinear", antialias=False)
     np.testing.assert_allclose(after[0, 1:], wanted.reshape(4, 8), atol=1e-6)
+
+
+def test_a_step_learns_the_fourth_channel():
+    setup = tiny.make_setup(
+        "linear", shape=SHAPE, objective=SEGMENTATION, class_weights=np.ones(3)
+    )
+    rng, mesh = np.random.default_rng(1), parallel.make_mesh(1, setup.batch_size)
+    fed = rng.integers(0, 3, (tiny.BATCH, 16, 16, 4)).astype(np.float32)
+    order, none = jnp.arange(12), jnp.zeros(tiny.NUM_EXAMPLES, jnp.int32)
+    batch = programs._batch(
+        setup, mesh, "shared", order, 0, jnp.asarray(fed), none, jnp.int32(2)
+    )
+    np.testing.assert_array_equal(batch.targets, fed[..., 3])
+    wanted = setup.network.normalised(jnp.asarray(fed[..., :3]))
+    np.testing.assert_array_equal(batch.x, wanted)
+    assert batch.mask.tolist() == [1, 1, 0, 0]  # 10 images in batches of 4
