@@ -84,7 +84,9 @@ def test_heads_are_divided_where_an_image_does_not_fit(monkeypatch):
     check(kernel, plain, inputs)
 
 
-@pytest.mark.parametrize(("windows", "batch"), [(1, 3), (2, 3), (8, 1)])
+@pytest.mark.parametrize(
+    ("windows", "batch"), [(1, 3), (2, 3), pytest.param(8, 1, marks=pytest.mark.slow)]
+)
 def test_windows_with_a_bias(windows, batch):
     """Also its gradient, and several windows in one program."""
     inputs = (x[:, None] for x in qkv(batch * windows, 7, 2, 32))

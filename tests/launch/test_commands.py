@@ -57,7 +57,8 @@ def test_a_recipe_trains(name, start, hosts, command, monkeypatch):
 
 def resolved(config):
     assert resolve(config).batch_size == 64
-    assert cli._WORKDIR.value.startswith("gs://")
+    [workdir] = cli._WORKDIR.value
+    assert workdir.startswith("gs://")
     return 0
 
 

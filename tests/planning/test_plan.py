@@ -56,6 +56,7 @@ def test_what_is_tuned_beside_it_is_planned(tiny):
     assert (probe["steps"], run["steps"]) == (8, 12)
 
 
+@pytest.mark.slow
 def test_a_search_and_its_run(tiny):
     tiny.optim.lr, tiny.epochs = "auto", 17
     searched, run = plan.plan(tiny, on_cpu(), sweep=False)["stages"]
@@ -74,7 +75,9 @@ def test_outputs_of_frozen_blocks_are_planned_as_they_run(tiny):
     assert programs == {"init": 1, "prefix": 10, "chunk": 12, "outputs": 1}
 
 
-@pytest.mark.parametrize(("every", "scorings"), [(0, 1), (2, 2)])
+@pytest.mark.parametrize(
+    ("every", "scorings"), [pytest.param(0, 1, marks=pytest.mark.slow), (2, 2)]
+)
 def test_validation_images_are_scored_as_often_as_a_run_does(tiny, every, scorings):
     """Every so many of the three epochs, and after the last."""
     tiny.data.split, tiny.val_every = "train800", every
@@ -98,6 +101,7 @@ def test_a_sweep(tiny):
     assert found["steps"] == 36
 
 
+@pytest.mark.slow
 def test_trials_at_once_follow_the_chip(tiny):
     tiny.sweep.base_lrs = tuple(0.1 * n for n in range(1, 5))
     tiny.sweep.weight_decays, tiny.sweep.seeds = (0.0,), (1,)
