@@ -106,7 +106,7 @@ def test_every_method_traces_or_refuses(family):
 
 
 GRADIENTS = [
-    ("swin", "vpt_deep", {"length": 2}),
+    slow("swin", "vpt_deep", {"length": 2}),
     slow("swin", "vpt_shallow", {"length": 2}),
     ("swin", "prompt", {"length": 2, "layers": -2, "pool": "image"}),
     slow("swin", "prompt", {"length": 2, "layers": 3, "keep": False}),
@@ -202,7 +202,7 @@ ALIKE = [
     slow("vit", "prompt", {"length": 2, "layers": 2, "keep": False}),
     slow("dinov2", "lora+layernorm", {"rank": 2}),
     slow("vit", "gated", {"length": 2}),
-    ("swin", "vpt_deep", {"length": 2}),
+    slow("swin", "vpt_deep", {"length": 2}),
 ]
 
 

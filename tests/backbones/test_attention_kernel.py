@@ -119,6 +119,7 @@ def test_heads_at_once(heads, width, size, wanted):
     assert tpu_attention._heads_at_once(heads, width, size) == wanted
 
 
+@pytest.mark.slow
 def test_each_device_attends_to_its_own_trials_and_images():
     """And normalises them: 2 x 2 devices talk to each other about nothing."""
     flags = "--xla_force_host_platform_device_count=4"

@@ -113,6 +113,7 @@ def test_trials_at_once_follow_the_chip(tiny):
     assert 1 <= fewer["at_once"] < 4 and fewer["programs"]
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_comes_with_what_would(tiny):
     """The first proposal that fits when it is compiled in turn."""
     [stage] = plan.plan(tiny, on_cpu(), sweep=False)["stages"]

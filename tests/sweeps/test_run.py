@@ -247,6 +247,7 @@ sweep(config, {str(tmp_path / "run")!r})
         assert a["train_loss"] == pytest.approx(b["train_loss"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_shards_share_a_folder(small, tmp_path, capsys, monkeypatch):
     small.sweep.over = "length=1,2,3"
     small.sweep.base_lrs, small.sweep.weight_decays = (0.3,), (0.0,)

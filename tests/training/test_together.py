@@ -16,6 +16,7 @@ from vpt_jax import parallel
 from vpt_jax.errors import UserError
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(checkpoint, new_tiny, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
