@@ -5,6 +5,7 @@ on the small ViT below; `python -m tests.test_conformance` writes it anew.
 """
 
 import dataclasses
+import itertools
 import json
 import pathlib
 
@@ -15,7 +16,7 @@ import optax
 import pytest
 from building import build_model
 from flax import nnx
-from product import shortened
+from product import shortened, slow
 
 from vpt_jax import backbones, methods
 from vpt_jax.backbones.dinov3 import DINOv3Config
@@ -143,8 +144,13 @@ def test_every_method_has_a_case():
     assert used == set(methods.METHODS)
 
 
-@pytest.mark.parametrize("name", shortened(ON_ROTARY, ("vpt_deep",)))
-@pytest.mark.parametrize("family", ROTARY)
+ROTARY_CASES = [
+    case if case == ("dinov3", "vpt_deep") else slow(*case)
+    for case in itertools.product(ROTARY, ON_ROTARY)
+]
+
+
+@pytest.mark.parametrize("family, name", ROTARY_CASES)
 def test_conformance_of_rotary_families(family, name):
     test_conformance(name, ROTARY[family])
 
