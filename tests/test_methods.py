@@ -203,7 +203,7 @@ def test_untrained_prompts_travel_with_an_export(tmp_path):
     trainable, stats = jax.tree.map(lambda x: x[0], (state.trainable, state.stats))
     about = {"config": {"backbone": {"name": "tiny"}}}
     export.write(tmp_path, setup.network, trainable, stats, about, False)
-    again = export.read_tensors(tmp_path, setup.network)
+    again = export.read_tensors(tmp_path, setup.network, {})
     jax.tree.map(np.testing.assert_array_equal, again, (trainable, stats))
 
 

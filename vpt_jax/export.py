@@ -57,12 +57,15 @@ def write(
         Bytes of tuned.safetensors.
     """
     _, of_trainable, _, of_stats = network.served.parts
-    groups = ("trainable", trainable, of_trainable), ("stats", stats, of_stats)
+    groups = (
+        ("trainable", trainable, flatten(of_trainable)),
+        ("stats", stats, flatten(of_stats)),
+    )
     tensors = {
         f"{group}.{path_name(path)}": np.asarray(leaf, order="C")
         for group, tree, served in groups
         for path, leaf in flatten(tree).items()
-        if path in flatten(served)
+        if path in served
     }
     manifest = {
         "format": FORMAT,
@@ -136,25 +139,14 @@ def read_manifest(directory: Folder) -> dict:
     return manifest
 
 
-def verify(directory: Folder, manifest: dict) -> None:
-    """Refuse tensors that are not those the manifest was written with.
+def read_tensors(
+    directory: Folder, network: Network, manifest: dict
+) -> tuple[Tree, Tree]:
+    """(trainable, stats), checked by name and shape, and by their hash.
 
     Raises:
-        UserError: They have another hash. The first exports state none.
-    """
-    path, wanted = directory / TENSORS, manifest.get("tuned_sha256")
-    if wanted is not None and sha256_of(at_hand(path)) != wanted:
-        raise UserError(
-            f"{path} is not the file that its manifest was written with: it is damaged "
-            "or was changed; get it again"
-        )
-
-
-def read_tensors(directory: Folder, network: Network) -> tuple[Tree, Tree]:
-    """(trainable, stats), checked by name and shape.
-
-    Raises:
-        UserError: Not readable, or of another model; lists what differs.
+        UserError: Not readable, or of another model; lists what differs. Or changed
+            since the manifest was written; the first exports state no hash.
     """
     path = directory / TENSORS
     try:
@@ -178,7 +170,22 @@ def read_tensors(directory: Folder, network: Network) -> tuple[Tree, Tree]:
             f"{path} holds other tensors than its manifest describes: "
             f"{', '.join(differing[:12])}"
         )
+    _verify(directory, manifest)
     return tuple(
         unflatten(tree, {p: tensors[f"{group}.{path_name(p)}"] for p in flatten(tree)})
         for group, tree in groups.items()
     )
+
+
+def _verify(directory: Folder, manifest: dict) -> None:
+    """Refuse tensors that are not those the manifest was written with.
+
+    Raises:
+        UserError: They have another hash. The first exports state none.
+    """
+    path, wanted = directory / TENSORS, manifest.get("tuned_sha256")
+    if wanted is not None and sha256_of(at_hand(path)) != wanted:
+        raise UserError(
+            f"{path} is not the file that its manifest was written with: it is damaged "
+            "or was changed; get it again"
+        )

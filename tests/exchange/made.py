@@ -1,13 +1,13 @@
 """Exports of tiny networks with random tensors: nothing is trained."""
 
-import math
 import pathlib
 
 import numpy as np
 from flax import nnx
 from PIL import Image
+from serving import exports
 
-from vpt_jax import backbones, export, resolution
+from vpt_jax import backbones
 from vpt_jax.backbones.clip import CLIPConfig
 from vpt_jax.backbones.convnext import ConvNeXtConfig
 from vpt_jax.backbones.dinov2 import DINOv2Config
@@ -19,7 +19,7 @@ from vpt_jax.backbones.swin import SwinConfig
 from vpt_jax.backbones.vit import ViTConfig
 from vpt_jax.checkpoints import native
 from vpt_jax.config import base
-from vpt_jax.types import flatten, unflatten
+from vpt_jax.types import flatten
 
 SHAPE = (8, 32, 2, 4, 64, 32)  # patch, width, depth, heads, MLP, image
 DEPTHS = (2, 2, 1, 1)
@@ -41,27 +41,14 @@ BACKBONES = {
 """Names that a test has to put in `backbones.CONFIGS`."""
 
 
-def random_like(tree, seed: int):
-    """Every tensor random, so that norms, gates, scales and biases carry a signal."""
-    rng = np.random.default_rng(seed)
-
-    def draw(path, leaf):
-        fan_in = math.prod(leaf.shape[:-1]) if path[-1] == "kernel" else 25
-        noise = rng.normal(size=leaf.shape) / np.sqrt(fan_in)
-        noise = np.abs(noise) + 0.5 if path[-1] == "var" else noise
-        noise = noise + 1 if path[-1] in ("scale", "temperature") else noise
-        return np.asarray(noise, np.float32)
-
-    leaves = flatten(tree)
-    return unflatten(tree, {path: draw(path, leaf) for path, leaf in leaves.items()})
-
-
 def checkpoint(folder: pathlib.Path, backbone: str) -> pathlib.Path:
     """A file of a random backbone, written once."""
     path = folder / f"{backbone}.safetensors"
     if not path.exists():
         model = backbones.abstract(BACKBONES[backbone])
-        native.save(path, flatten(random_like(nnx.as_pure(nnx.state(model)), 0)))
+        native.save(
+            path, flatten(exports.random_like(nnx.as_pure(nnx.state(model)), 0))
+        )
     return path
 
 
@@ -89,21 +76,7 @@ def make(
     config.data.preset = changes.pop("preset", None)
     for option, value in changes.items():
         config.method[option] = value
-    experiment = resolution.resolve(config)
-    network = experiment.network.make()
-    _, trainable, _, stats = network.parts
-    trainable, stats = random_like(trainable, seed), random_like(stats, seed + 1)
-    about = {
-        "config": experiment.content,
-        "classes": list(experiment.data.class_names()),
-        "objective": experiment.data.task.kind,
-        "seed": seed,
-        "status": "ok",
-        "validation": None,
-        "metrics": {"top1": 50.0},
-    }
-    export.write(folder / name, network, trainable, stats, about, False)
-    return folder / name
+    return exports.write(folder / name, config, [*map(str, range(10))], seed)
 
 
 def draw_images(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from exchange import made
 from safetensors.numpy import save_file
+from serving import exports
 
 from vpt_jax import api, backbones, checkpoints, resolution
 from vpt_jax.config import base
@@ -19,7 +20,7 @@ def test_timms_names_hold_every_tensor(tmp_path, name):
     """What is written under timm's names is read again as one of timm's files."""
     config = made.BACKBONES[name]
     _, shapes, _ = checkpoints._plain(config, np.float32, np.float32, None)
-    wanted = flatten(made.random_like(shapes, 3))
+    wanted = flatten(exports.random_like(shapes, 3))
     path = tmp_path / "model.safetensors"
     save_file(timm_models.state_dict(config, wanted), path)
     found = checkpoints.load_arrays(path, config, shapes, np.float32)

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import re
 import struct
 import zlib
 
@@ -22,7 +23,7 @@ def folders(new_tiny, tmp_path_factory):
     """`pets` and `birds`, of one shelf."""
     root = tmp_path_factory.mktemp("repository")
     return {
-        name: exports.write(root / name, new_tiny(), classes, seed)
+        name: exports.write(root / name, new_tiny(), exports.names(name, classes), seed)
         for seed, (name, classes) in enumerate({"pets": 3, "birds": 12}.items())
     }
 
@@ -149,8 +150,7 @@ def test_a_mistake_is_said(app, name):
     found, _, answer = ask(app, method, path, body or b"", headers)
     assert found == status
     if message:
-        with pytest.raises(AssertionError, match=message):
-            raise AssertionError(json.loads(answer)["error"])
+        assert re.search(message, json.loads(answer)["error"])
 
 
 def test_what_is_too_much_at_once_is_refused_with_a_time(bank):

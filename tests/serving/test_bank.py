@@ -1,5 +1,8 @@
 """A bank: each image its own task, tasks that come and go, none that harms another."""
 
+import hashlib
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -34,7 +37,9 @@ def write(new_tiny, checkpoint, tmp_path_factory):
         config = new_tiny()
         config.backbone.checkpoint, config.image_size = str(source), size
         config.method = {"name": method, **options}
-        return exports.write(root / (called or name), config, classes, seed)
+        folder = root / (called or name)
+        names = exports.names(folder.name, classes)
+        return exports.write(folder, config, names, seed)
 
     return write
 
@@ -171,8 +176,20 @@ def broken(folder, to):
     name = next(name for name in tensors if "prompt" in name)
     tensors[name][0, 0] = np.nan
     save_file(tensors, to / export.TENSORS)
-    (to / export.MANIFEST).write_text((folder / export.MANIFEST).read_text())
+    manifest = json.loads((folder / export.MANIFEST).read_text())
+    digest = hashlib.sha256((to / export.TENSORS).read_bytes()).hexdigest()
+    manifest["tuned_sha256"] = digest
+    (to / export.MANIFEST).write_text(json.dumps(manifest))
     return to
+
+
+def test_tensors_that_were_changed_are_refused(bank, folders, tmp_path):
+    changed = broken(folders["deep"], tmp_path / "changed")
+    own = folders["deep"] / export.MANIFEST
+    (changed / export.MANIFEST).write_text(own.read_text())
+    with pytest.raises(UserError, match="is not the file that its manifest was"):
+        bank.load("deep", changed)
+    assert not bank.tasks
 
 
 def test_tensors_that_are_not_finite_are_refused(bank, folders, tmp_path, images):

@@ -24,7 +24,7 @@ def address(tmp_path_factory):
     root = tmp_path_factory.mktemp("page")
     for seed, method in enumerate(("linear", "vpt_deep")):
         config = base("digits_photo", method, "vit_nano")
-        exports.write(root / method, config, 10, seed)
+        exports.write(root / method, config, exports.names(method, 10), seed)
     arguments = ["--mode", "serve", "--port", "0", "--max_batch", "2"]
     process = subprocess.Popen(
         [sys.executable, "launch.py", *arguments, "--workdir", str(root)],

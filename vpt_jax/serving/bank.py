@@ -112,11 +112,6 @@ class Bank:
         """What is loaded, by name."""
         return dict(self._tasks)
 
-    @property
-    def sha256(self) -> str | None:
-        """Of the backbone's file; None before the first task."""
-        return next((known.sha256 for known in self._sizes.values()), None)
-
     def weights(self) -> list[jax.Array]:
         """Of the backbone, each array once."""
         sizes = (known.params for known in list(self._sizes.values()))
@@ -178,7 +173,7 @@ class Bank:
                     f"{network.pretrained.source}, has {network.pretrained.sha256}; "
                     "open another bank for it"
                 )
-            trees = export.read_tensors(folder, network)
+            trees = export.read_tensors(folder, network, manifest)
             _check_finite(folder, trees)
             shelf = self._shelf(choice)
             slot = shelf.put(shelf.row(*trees))

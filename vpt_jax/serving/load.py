@@ -41,13 +41,13 @@ def load(
         UserError: No export there, no such seed, or the backbone is not the one that it
             was tuned on.
     """
-    if hub.is_address(path):
-        return open_export(*_from_hub(str(path)), checkpoint, precision, max_batch)
     return open_export(*find(path, seed), checkpoint, precision, max_batch)
 
 
 def find(path: str | os.PathLike, seed: int | None) -> tuple[Folder, dict]:
     """The export that `load` takes, and its manifest."""
+    if hub.is_address(path):
+        return _from_hub(str(path))
     return _choose(_exports(located(path)), seed)
 
 
@@ -80,8 +80,7 @@ def open_export(
             f"{manifest['checkpoint_sha256']}, but {network.pretrained.source} has "
             f"{network.pretrained.sha256}; give the right config.backbone.checkpoint"
         )
-    tensors = export.read_tensors(directory, network)
-    export.verify(directory, manifest)
+    tensors = export.read_tensors(directory, network, manifest)
     trainable, stats = (jax.tree.map(jnp.asarray, tree) for tree in tensors)
     classes = tuple(manifest["classes"])
     if network.objective.DENSE:

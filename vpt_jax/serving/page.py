@@ -101,7 +101,7 @@ async def _classify(service, request: Request) -> Response:
 async def _attention(service, request: Request) -> Response:
     """Where CLS looks, of the backbone alone and as it was tuned."""
     task = service.task(request)
-    async with service.body(request) as body, service.changes:
+    async with service.body(request) as body:
         found = await service.in_thread(_looks, task, body)
     return JSONResponse(found)
 

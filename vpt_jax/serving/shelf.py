@@ -95,7 +95,7 @@ class Shelf:
             slots: Of each image; equal ones where the shelf does not mix.
             images: At most as many as a batch has, resized.
         """
-        size = self.fitting(len(images))
+        size = self._fitting(len(images))
         fill = size - len(images)
         images = np.pad(images, [(0, fill)] + [(0, 0)] * 3, mode="edge")
         wanted = np.array(slots + slots[-1:] * fill if self.mixes else slots[:1])
@@ -115,7 +115,7 @@ class Shelf:
             row = self._table[slot]
         return self._applied[function](row, self._frozen, images)
 
-    def fitting(self, count: int) -> int:
+    def _fitting(self, count: int) -> int:
         """The smallest batch for so many images."""
         return next(size for size in self.batches if size >= count)
 

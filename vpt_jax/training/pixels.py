@@ -82,7 +82,7 @@ def _logits(network: Network, mesh: Mesh, tuned, frozen, cut: list) -> list[list
     for window, those in places.items():
         run = make_windows(network, mesh, window)
         every = np.concatenate([cut[i][v] for i, v in those])
-        batch = BATCH * math.lcm(BATCH, mesh.size) // BATCH
+        batch = math.lcm(BATCH, mesh.size)
         fill = -len(every) % batch
         every = np.pad(every, [(0, fill), *[(0, 0)] * 3], mode="edge")
         parts = [
