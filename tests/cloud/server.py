@@ -182,6 +182,7 @@ class Handler(BaseHTTPRequestHandler):
     """One connection."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or each answer waits 40 ms for its second packet
     server: Server
 
     def log_message(self, *_) -> None:

@@ -9,6 +9,7 @@ import pytest
 from vpt_jax.errors import UserError
 from vpt_jax.planning import plan, target
 from vpt_jax.planning.chips import Chip
+from vpt_jax.planning.show import show
 from vpt_jax.planning.target import Target
 from vpt_jax.training import inputs
 
@@ -47,6 +48,17 @@ def test_a_run(tiny):
     assert found["seconds"] == pytest.approx(total)
     assert found["chip_hours"] == pytest.approx(total / 3600)
     json.dumps(found)
+
+
+def test_a_roofline_is_shown_as_the_bound_that_it_is(tiny, capsys):
+    found = plan.plan(tiny, on_cpu(), sweep=False)
+    show(found)
+    out = capsys.readouterr().out
+    rows = {row.split()[1]: row for row in out.splitlines() if row.startswith("│")}
+    assert "≥" in rows["milliseconds"] and "≤" in rows["images/s"]
+    assert "%" not in rows["of"] and "at least" in rows["time"]
+    show(found | {"estimate": "a schedule"})
+    assert "≥" not in capsys.readouterr().out
 
 
 def test_what_is_tuned_beside_it_is_planned(tiny):

@@ -3,6 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
+from vpt_jax.planning.target import ROOFLINE
+
 GB = 1e9
 NAMES = {
     "init": "init",
@@ -27,7 +29,8 @@ def _programs(stage: dict, found: dict) -> Table:
     title = f"{stage['name']} on {found['on']}: {at_once}; {stage['place']}"
     table = Table(title=title, title_justify="left")
     table.add_column("one call of")
-    columns = [_column(program) for program in stage["programs"]]
+    bound = found["estimate"] == ROOFLINE
+    columns = [_column(program, bound) for program in stage["programs"]]
     for program in stage["programs"]:
         table.add_column(NAMES[program["name"]], justify="right")
     for row in columns[0]:
@@ -35,8 +38,12 @@ def _programs(stage: dict, found: dict) -> Table:
     return table
 
 
-def _column(program: dict) -> dict[str, str]:
-    """What is said of one program, by the name of the row."""
+def _column(program: dict, bound: bool) -> dict[str, str]:
+    """What is said of one program, by the name of the row.
+
+    Args:
+        bound: Its time is what it cannot be quicker than, not an estimate.
+    """
     seconds, cycles = program["seconds"], program["estimated_cycles"]
     traffic = program["traffic_bytes"]
     moved = [
@@ -44,7 +51,8 @@ def _column(program: dict) -> dict[str, str]:
         for kind, one in program["collectives"].items()
     ]
     rate = program["images"] / seconds if seconds and program["images"] else None
-    share = program["of_peak"] if rate else None
+    share = program["of_peak"] if rate and not bound else None
+    least, most = ("≥ ", "≤ ") if bound else ("", "")
     return {
         "memory [GB a chip]": f"{program['bytes']['all'] / GB:.2f}",
         "fits": "yes" if program["fits"] else "[red]no[/red]",
@@ -52,8 +60,8 @@ def _column(program: dict) -> dict[str, str]:
         "memory traffic [GB]": "-" if traffic is None else f"{traffic / GB:.2f}",
         "between chips": "\n".join(moved) or "nothing",
         "million cycles": f"{cycles / 1e6:.1f}" if cycles else "-",
-        "milliseconds": f"{1e3 * seconds:.2f}" if seconds else "-",
-        "images/s": f"{rate:,.0f}" if rate else "-",
+        "milliseconds": f"{least}{1e3 * seconds:.2f}" if seconds else "-",
+        "images/s": f"{most}{rate:,.0f}" if rate else "-",
         "of the peak": f"{100 * share:.0f} %" if share else "-",
         "calls": f"{program['calls']:,}",
     }
@@ -82,9 +90,11 @@ def _whole(found: dict, price: float | None) -> Table:
     rows.append(("training steps", f"{found['steps']:,}"))
     if found["seconds"] is not None:
         hours = found["chip_hours"]
+        least = "at least " if found["estimate"] == ROOFLINE else ""
+        minutes = f"{least}{found['seconds'] / 60:,.1f} minutes"
         rows += [
-            ("time", f"{found['seconds'] / 60:,.1f} minutes, without compilation"),
-            ("chip-hours", f"{hours:,.2f} of {found['chips']} chips"),
+            ("time", f"{minutes}, without compilation"),
+            ("chip-hours", f"{least}{hours:,.2f} of {found['chips']} chips"),
         ]
         if price is not None:
             rows.append(("cost", f"{hours * price:,.2f} at {price:g} a chip-hour"))
