@@ -65,20 +65,37 @@ def test_the_rates_are_tried_and_the_best_is_run(found, new_tiny, tmp_path):
     assert lines == (workdir / "metrics.jsonl").read_text()
 
 
-def test_rates_that_guess_are_judged_by_their_loss():
-    def record(train, val, loss):
-        return {"train_top1": train, "val_top1": val, "val_loss": loss}
-
-    # of 100 classes: guessing gives 1, and up to 1.5 is no more than that
-    worst_first = [
-        record(1.0, 9.0, None),
-        record(1.4, 3.0, 4.9),
-        record(5.0, 1.0, 4.8),
-        record(2.0, 2.0, 9.0),
-        record(9.0, 5.0, 7.0),
-        record(2.0, 5.0, 6.0),
+@pytest.mark.parametrize(
+    "scores, losses, images, taken",
+    [
+        # 52.8 % of 400 images, within 2.5 of it
+        ((52.8, 50.8, 46.5), (50.8, 28.2, 2.7), 400, 1),
+        ((52.8, 50.8, 46.5), (50.8, 28.2, 2.7), 40_000, 0),
+        # of 100 classes: all guess
+        ((2.0, 1.0, 1.0), (6.3, 5.9, 4.9), 100, 2),
+        ((20.0, 1.0, 1.0), (6.3, 5.9, None), 100, 0),
+        # an objective without a loss on held-out images
+        ((20.0, 22.0), (None, None), 10, 1),
+    ],
+)
+def test_the_lowest_loss_within_a_standard_error(scores, losses, images, taken):
+    finalists = [
+        {"val_top1": score, "val_loss": loss, "position": k, "status": "ok"}
+        | {"lr": 0.1, "weight_decay": 0.0}
+        for k, (score, loss) in enumerate(zip(scores, losses, strict=True))
     ]
-    ranks = [search._rank(classification, 100, r) for r in worst_first]
+    assert search._best(classification, finalists, images) == taken
+
+
+def test_rounds_go_by_the_loss_where_there_is_one():
+    def record(score, loss):
+        return {"val_top1": score, "val_loss": loss}
+
+    worst_first = [record(50.0, None), record(40.0, 9.0), record(20.0, 2.5)]
+    ranks = [search._by_loss(classification, r) for r in worst_first]
+    assert ranks == sorted(ranks)
+    without = [record(20.0, None), record(30.0, None)]
+    ranks = [search._by_loss(classification, r) for r in without]
     assert ranks == sorted(ranks)
 
 

@@ -6,9 +6,13 @@ three times as many epochs, and so on. That is a unit of a sweep, with its cohor
 memory, records and checkpoints: a killed search continues inside it.
 
 Each round is a whole run in short: the schedule is squeezed into its epochs and taken
-step by step, as the warm-up is less than one of them. Rates are judged by the score on
-the held-out images, those that still guess by the loss, which tells them apart long
-before (prompts in a small backbone need a dozen epochs until they classify anything).
+step by step, as the warm-up is less than one of them. The loss on the held-out images
+decides who goes on: after a few steps from a random head scores are luck, while the
+loss tells how far a rate has thrown the head off (prompts in a small backbone need a
+dozen epochs until they classify anything). Of the last round's rates whose scores are
+within a standard error of the best, that of the lowest loss is taken (the
+one-standard-error rule: Hastie, Tibshirani and Friedman 2009, section 7.10); of rates
+that all still guess this is again the lowest loss.
 """
 
 import dataclasses
@@ -93,8 +97,7 @@ def _search(tried: plan.Unit, folder: JobFolder, pretrained: Pretrained) -> dict
     splits, objective = tried.experiment.data, tried.experiment.data.task.objective
     train, val = splits.training(), splits.validation()
     assert val is not None  # they are held out
-    rank = functools.partial(_rank, objective, tried.experiment.network.num_classes)
-    run = UnitRun(tried, folder, TITLE, rank)
+    run = UnitRun(tried, folder, TITLE, functools.partial(_by_loss, objective))
     with SweepTable({TITLE: (len(tried.trials), objective)}) as table:
         images = TuningImages(train, val)
         run.train(None, rounds(tried), images, pretrained, table)
@@ -108,7 +111,7 @@ def _search(tried: plan.Unit, folder: JobFolder, pretrained: Pretrained) -> dict
         )
     longest = max(record["epochs"] for record in good)
     finalists = [record for record in good if record["epochs"] == longest]
-    [best] = survivors(finalists, 1, rank)
+    best = _best(objective, finalists, len(val))
     last = {record["position"]: record for record in records}  # later rounds are later
     return {
         "rates": [trial.lr for trial in tried.trials],
@@ -121,10 +124,18 @@ def _search(tried: plan.Unit, folder: JobFolder, pretrained: Pretrained) -> dict
     }
 
 
-def _rank(objective: ModuleType, num_classes: int, record: dict) -> tuple[float, float]:
-    """Highest for the best: its score where it does not guess any more, its loss."""
-    scores = (record[f"{part}_{objective.METRIC}"] for part in ("train", "val"))
-    guesses = any(objective.guessed(score, num_classes) for score in scores)
-    score = -math.inf if guesses else validation(objective)(record)
+def _by_loss(objective: ModuleType, record: dict) -> tuple[float, float]:
+    """Highest for the lowest loss; by score where the objective scores no loss."""
     loss = math.inf if record["val_loss"] is None else record["val_loss"]
-    return score, -loss
+    return -loss, validation(objective)(record)
+
+
+def _best(objective: ModuleType, finalists: list[dict], images: int) -> int:
+    """Position of the rate to take, by scores in percent of so many held-out images."""
+    score = validation(objective)
+    best = max(map(score, finalists))
+    share = min(abs(best) / 100, 1.0)
+    error = 100 * math.sqrt(share * (1 - share) / images)
+    near = [record for record in finalists if score(record) >= best - error]
+    [position] = survivors(near, 1, functools.partial(_by_loss, objective))
+    return position
