@@ -191,15 +191,25 @@ def test_doctor(command, tiny_flags, tmp_path):
     assert (code, err) == (2, "") and "does not exist" in out
 
 
+def said(out):
+    """The words of doctor's table."""
+    return " ".join(out.replace("│", " ").split())
+
+
 def test_doctor_knows_what_a_checkpoint_needs(command, monkeypatch):
     arguments = ("--mode=doctor", "--config=configs/quickstart.py")
+    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setitem(sys.modules, "torch", None)
     _, out, _ = command(*arguments, "--config.backbone.name=resnet50")
-    words = " ".join(out.split())
+    words = said(out)
     for part in ("23,508,032", "BSD-3-Clause", "torch", "not installed"):
         assert part in words
     _, out, _ = command(*arguments, "--config.backbone.name=deit_ti16")
-    assert "5,524,416" in out and "not installed" not in out
+    assert "5,524,416" in out and "not installed" not in out and "unverif" not in out
+    code, out, _ = command(*arguments, "--config.backbone.name=dinov3_h16plus")
+    assert code == 2 and "dinov3_h16plus is unverified: no revision" in said(out)
+    _, out, _ = command(*arguments, "--config.backbone.name=swin_b_384")
+    assert "unverified: the resize: that of its fine-tuned sibling" in said(out)
 
 
 def test_doctor_verifies_a_folder_of_checkpoints(command, monkeypatch, tmp_path):
@@ -217,13 +227,13 @@ def test_doctor_verifies_a_folder_of_checkpoints(command, monkeypatch, tmp_path)
     asked = ("--mode=doctor", "--config=configs/quickstart.py")
     folder = f"--config.backbone.checkpoint={tmp_path}"
     code, out, _ = command(*asked, folder)
-    words = " ".join(out.replace("│", " ").split())
+    words = said(out)
     assert code == 0 and "deit_ti16, verified: sha256" in words
     assert "vit_l16 by its name; no hash is known" in words
     assert "of no known backbone" in words
     (place / "model.safetensors").write_bytes(b"weightz")
     code, out, _ = command(*asked, folder)
-    words = " ".join(out.replace("│", " ").split())
+    words = said(out)
     assert code == 2 and "is not the published file of deit_ti16" in words
     (place / "model.safetensors").unlink()
     code, out, _ = command(*asked, f"--config.backbone.checkpoint={tmp_path / 'timm'}")

@@ -119,7 +119,9 @@ def test_no_file_of_the_hub_follows_what_is_there_today(name):
         assert re.fullmatch(r"hf://[^@]+@[0-9a-f]{40}(/[^@]+)?", address(entry))
         return
     assert entry.unverified and entry.sha256 is None
-    wanted = rf"no revision of {entry.url} .*checkpoint={entry.url}@COMMIT"
+    [row] = [line for line in markdown().splitlines() if f"| `{name}` |" in line]
+    assert row.endswith(f"| unverified: {entry.unverified} |")
+    wanted = rf"{name} is unverified: no revision of {entry.url} .*{entry.url}@COMMIT"
     with pytest.raises(UserError, match=wanted):
         checkpoints.locate(name, None)
     with pytest.raises(UserError, match=wanted):

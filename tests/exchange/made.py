@@ -11,8 +11,11 @@ from vpt_jax import backbones
 from vpt_jax.backbones.clip import CLIPConfig
 from vpt_jax.backbones.convnext import ConvNeXtConfig
 from vpt_jax.backbones.dinov2 import DINOv2Config
+from vpt_jax.backbones.dinov3 import DINOv3Config
+from vpt_jax.backbones.eva02 import EVA02Config
 from vpt_jax.backbones.mae import MAEConfig
 from vpt_jax.backbones.moco import MoCoConfig
+from vpt_jax.backbones.pe import PEConfig
 from vpt_jax.backbones.resnet import ResNetConfig
 from vpt_jax.backbones.siglip import SigLIPConfig
 from vpt_jax.backbones.swin import SwinConfig
@@ -33,6 +36,11 @@ BACKBONES = {
     "tiny_dinov2_reg": DINOv2Config(*SHAPE, registers=4),
     "tiny_dinov2_giant": DINOv2Config(8, 32, 2, 4, 88, 32, swiglu=True),
     "tiny_siglip": SigLIPConfig(*SHAPE),
+    "tiny_dinov3": DINOv3Config(*SHAPE),
+    "tiny_dinov3_plus": DINOv3Config(8, 32, 2, 4, 60, 32, swiglu=True),
+    "tiny_pe": PEConfig(*SHAPE, native=3),
+    "tiny_eva02_small": EVA02Config(8, 32, 2, 4, 85, 32),
+    "tiny_eva02": EVA02Config(8, 32, 2, 4, 85, 32, normed=True),
     "tiny_swin": SwinConfig(8, DEPTHS, (1, 2, 2, 4), 4, 2, 32),
     "tiny_convnext": ConvNeXtConfig((1, 1, 2, 1), (8, 12, 16, 24), 32),
     "tiny_resnet18": ResNetConfig((2, 2, 2, 2), False, (4, 6, 8, 12), image_size=32),

@@ -1,5 +1,6 @@
 """A program that jax alone runs: any batch, any task of its shapes."""
 
+import functools
 import json
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from exchange import made
+from product import slow
 
 from vpt_jax.data.examples import Examples
 from vpt_jax.errors import UserError
@@ -68,30 +70,53 @@ def test_a_fresh_process_gives_the_same_at_every_batch_and_for_every_task(tmp_pa
     assert about["compatibility"]["jax"] == jax.__version__
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        ("tiny_swin", "vpt_deep", {"length": 2}),
-        ("tiny_dinov2_reg", "gated", {"length": 2}),
-        ("tiny_resnet50", "prompt_below", {"length": 2}),
-    ],
-    ids=lambda case: case[0],
-)
-def test_no_call_that_later_versions_may_not_know(tmp_path, case):
-    backbone, method, options = case
-    folder = made.make(tmp_path, "export", backbone, method, **options)
+def lowered(tmp_path, backbone, method):
+    """The program of a random export; what runs it, and the network itself."""
+    folder = made.make(tmp_path, "export", backbone, method, length=2)
     model = load(folder, precision="float32")
     tuned = stablehlo.named({"trainable": model.trainable, "stats": model.stats})
     frozen = stablehlo.named(model.network.parts[2])
     program = stablehlo.lowered(model.network, tuned, frozen)
-    text = program.mlir_module()
+    return program, functools.partial(program.call, tuned, frozen), model
+
+
+def assert_plain(program):
     calls = {
         line.split("@", 1)[1].split("(")[0]
-        for line in text.splitlines()
+        for line in program.mlir_module().splitlines()
         if "stablehlo.custom_call" in line
     }
     assert calls <= {"shape_assertion"}, calls
     assert program.disabled_safety_checks == ()
+
+
+@pytest.mark.parametrize(
+    "backbone, method",
+    [
+        ("tiny_swin", "vpt_deep"),
+        ("tiny_dinov2_reg", "gated"),
+        ("tiny_resnet50", "prompt_below"),
+    ],
+)
+def test_no_call_that_later_versions_may_not_know(tmp_path, backbone, method):
+    assert_plain(lowered(tmp_path, backbone, method)[0])
+
+
+@pytest.mark.parametrize(
+    "backbone, method",
+    [
+        ("tiny_dinov3_plus", "vpt_deep"),
+        slow("tiny_pe", "prompt+lora-2"),
+        slow("tiny_eva02", "gated"),
+    ],
+)
+def test_rotary_families(tmp_path, backbone, method):
+    program, run, model = lowered(tmp_path, backbone, method)
+    assert_plain(program)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    wanted = outputs(model, images)
+    assert np.ptp(wanted, axis=0).max() > 1e-3
+    np.testing.assert_allclose(run(images)["logits"], wanted, atol=1e-5)
 
 
 def test_pillows_resizes_are_left_to_the_caller(tmp_path):

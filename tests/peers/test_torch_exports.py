@@ -50,6 +50,40 @@ CASES = {
     "resnet-full": ("tiny_resnet18", "full", {}),
     "clip-ssf": ("tiny_clip", "ssf", {}),
     "siglip-ssf": ("tiny_siglip", "ssf", {}),
+    "dinov3-ssf": ("tiny_dinov3", "ssf", {}),
+    "dinov3-plus-ssf": ("tiny_dinov3_plus", "ssf", {}),
+    "pe-ssf": ("tiny_pe", "ssf", {}),
+    "eva02-small-ssf": ("tiny_eva02_small", "ssf", {}),
+    "eva02-ssf": ("tiny_eva02", "ssf", {}),
+    "dinov3-gated": ("tiny_dinov3", "gated", P),
+    "pe-gated+bias": ("tiny_pe", "gated+bias", P),
+    "eva02-small-gated": ("tiny_eva02_small", "gated", P),
+    "eva02-gated": ("tiny_eva02", "gated", P),
+    "dinov3-plus-full": ("tiny_dinov3_plus", "full", {}),
+    "pe-full": ("tiny_pe", "full", {}),
+    "eva02-small-full": ("tiny_eva02_small", "full", {}),
+    "eva02-partial": ("tiny_eva02", "partial-1", {}),
+    "eva02-small-lora": (
+        "tiny_eva02_small",
+        "lora-2",
+        {"targets": "query,key,value,out,fc1,fc2"},
+    ),
+    "eva02-lora": ("tiny_eva02", "lora-2", {"targets": "key,fc1"}),
+    "dinov3-plus-adapter": ("tiny_dinov3_plus", "adapter-4", {}),
+    "pe-adaptformer": ("tiny_pe", "adaptformer", {"bottleneck": 4}),
+    "eva02-layernorm": ("tiny_eva02", "layernorm", {}),
+    "dinov3-cls": ("tiny_dinov3", "cls", {}),
+    "dinov3-pixel": ("tiny_dinov3", "prompt_pixel", {"length": 2}),
+    "pe-added": ("tiny_pe", "prompt_add", {}),
+    "pe-below": ("tiny_pe", "prompt_below", {"length": 2}),
+    "eva02-pad": ("tiny_eva02", "prompt_pad", {"padding": 8}),
+    "dinov3-dropped": ("tiny_dinov3", "vpt_deep", P | {"layers": 1, "keep": False}),
+    "dinov3-overwritten": (
+        "tiny_dinov3",
+        "vpt_deep",
+        P | {"layers": -1, "overwrite": True},
+    ),
+    "eva02-of-the-image": ("tiny_eva02", "vpt_deep", P | {"pool": "image"}),
     "registers-cls": ("tiny_dinov2_reg", "cls", {}),
     "registers-full": ("tiny_dinov2_reg", "full", {}),
     "full": ("tiny_vit", "full", {}),
@@ -85,7 +119,8 @@ ONNX = [
     "tiny_siglip-prompt+bias",
     "tiny_resnet50-pad",
 ]
-ONNX += ["tiny_convnext-linear", "gated", "adapter"]
+ONNX += ["tiny_convnext-linear", "gated", "adapter", "tiny_dinov3-deep"]
+ONNX += ["tiny_pe-prompt+bias", "tiny_eva02_small-deep"]
 PROGRAM = """
 import importlib.util, json, pathlib, sys
 import numpy, torch

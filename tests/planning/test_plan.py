@@ -5,7 +5,11 @@ import json
 
 import jax
 import pytest
+from exchange import made
+from flax import nnx
+from product import slow
 
+from vpt_jax import backbones
 from vpt_jax.errors import UserError
 from vpt_jax.planning import plan, target
 from vpt_jax.planning.chips import Chip
@@ -144,13 +148,22 @@ def test_what_does_not_fit_comes_with_what_would(tiny):
     assert plan.plan(own, tight, sweep=False)["fits"]
 
 
-def test_the_command(command, tiny_flags, tmp_path):
+@pytest.mark.parametrize(
+    "backbone", ["tiny_dinov3", slow("tiny_pe"), slow("tiny_eva02")]
+)
+def test_the_command(command, tiny_flags, tmp_path, monkeypatch, backbone):
+    config = dataclasses.replace(made.BACKBONES[backbone], depth=1, image_size=16)
+    monkeypatch.setitem(backbones.CONFIGS, backbone, config)
+    named = f"--config.backbone.name={backbone}", "--config.backbone.checkpoint=random"
     output = tmp_path / "plan.json"
     code, out, _ = command(
-        *("--mode=plan", *tiny_flags, "--on=cpu"), f"--output={output}"
+        *("--mode=plan", *tiny_flags, *named, "--on=cpu"), f"--output={output}"
     )
     assert code == 0 and "training step" in out and str(output) in out
     found = json.loads(output.read_text())
+    whole = jax.tree.leaves(nnx.as_pure(nnx.state(backbones.abstract(config))))
+    weights = found["stages"][0]["bytes"]["weights"]
+    assert weights == 4 * sum(x.size for x in whole)
     for program in found["stages"][0]["programs"]:
         keys = "bytes flops traffic_bytes estimated_cycles seconds collectives fits"
         assert set(keys.split()) <= program.keys()

@@ -6,11 +6,13 @@ import json
 import jax
 import numpy as np
 import pytest
+from exchange import made
+from product import slow
 from safetensors.numpy import load_file, save_file
 from serving import exports
 
 import vpt_jax
-from vpt_jax import export
+from vpt_jax import backbones, export
 from vpt_jax.errors import UserError
 from vpt_jax.serving import shelf as shelves
 
@@ -91,6 +93,27 @@ def test_each_image_gets_what_its_task_alone_gives(bank, folders, images):
         alone = vpt_jax.load(folder).predict([images[n] for n in own])
         compare([found[n] for n in own], alone)
         assert alone.std() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "backbone", ["tiny_dinov3", slow("tiny_pe"), slow("tiny_eva02")]
+)
+def test_tasks_on_rotary_families(backbone, tmp_path, monkeypatch, images):
+    monkeypatch.setitem(backbones.CONFIGS, backbone, made.BACKBONES[backbone])
+    folders = {
+        name: made.make(tmp_path, name, backbone, "prompt+lora-2", seed, length=2)
+        for seed, name in enumerate(("one", "other"))
+    }
+    checkpoint = made.checkpoint(tmp_path, backbone)
+    bank = vpt_jax.Bank(backbone, str(checkpoint), precision="float32", max_batch=4)
+    for name, folder in folders.items():
+        bank.load(name, folder)
+    found = bank.predict(images[:4], ["one", "other", "other", "one"])
+    for name, rows in (("one", (0, 3)), ("other", (1, 2))):
+        alone = vpt_jax.load(folders[name], precision="float32")
+        wanted = alone.predict([images[n] for n in rows])
+        compare([found[n] for n in rows], wanted)
+        assert wanted.std() > 1e-3
 
 
 def test_the_backbone_is_in_memory_once(bank, folders):

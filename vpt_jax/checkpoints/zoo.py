@@ -28,9 +28,11 @@ def describe(entry: Entry) -> str:
     """What the entry says of the backbone, in one line."""
     mean, std = (" ".join(f"{x:g}" for x in v) for v in (entry.mean, entry.std))
     row = f"; row {entry.paper_row} of the VPT paper" if entry.paper_row else ""
+    unverified = f"; unverified: {entry.unverified}" if entry.unverified else ""
     return (
         f"{entry.num_params:,} parameters, {entry.licence}, pre-trained at "
-        f"{entry.image_size} px, {entry.resize}, mean {mean}, std {std}{row}"
+        f"{entry.image_size} px, {entry.resize}, mean {mean}, std {std}"
+        f"{row}{unverified}"
     )
 
 
@@ -50,8 +52,9 @@ def address(entry: Entry) -> str:
         return entry.url
     repository = entry.url.removeprefix("hf://")
     raise UserError(
-        f"no revision of {entry.url} is recorded for {entry.name}, and what is there "
-        f"may change; choose a commit at {HUB}/{repository}/commits/main and give "
+        f"the file of {entry.name} is unverified: no revision of {entry.url} is "
+        f"recorded, and what is there may change; choose a commit at "
+        f"{HUB}/{repository}/commits/main and give "
         f"config.backbone.checkpoint={entry.url}@COMMIT"
     )
 

@@ -145,7 +145,8 @@ def change_weights(state: dict, names: dict, tuned: dict, options: dict) -> None
         parts = plain(name.rstrip(".").split(".")[1:])
         key, part, count = timm_name(names, [*parts, leaf])
         if key not in state and leaf == "bias":
-            state[key] = torch.zeros(len(state[key.removesuffix("bias") + "weight"]))
+            kernel, _, kernels = timm_name(names, [*parts, "kernel"])
+            state[key] = torch.zeros(len(state[kernel]) // kernels * count)
         return state[key].chunk(count)[part]
 
     for name in own:
@@ -191,10 +192,12 @@ def build(about: dict, state: dict) -> nn.Module:
         # timm keeps the position of CLS inside the token where there are registers.
         state["cls_token"] = state["cls_token"] + state["pos_embed"][:, :1]
         state["pos_embed"] = state["pos_embed"][:, 1:]
+    modules = dict(network.named_modules())
     for name in state.keys() - network.state_dict().keys():
         layer, _, leaf = name.rpartition(".")
-        if leaf == "bias" and layer + ".weight" in network.state_dict():
-            network.get_submodule(layer).bias = nn.Parameter(state[name])  # SSF's shift
+        if leaf in ("bias", "k_bias") and hasattr(modules.get(layer), leaf):
+            # SSF's shift where timm has no bias, or zeros that it does not store.
+            setattr(modules[layer], leaf, nn.Parameter(state[name]))
     missing, _ = network.load_state_dict(state, strict=False)
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing:
@@ -216,6 +219,7 @@ def resnet(block, **arguments) -> nn.Module:
 
 ARCHITECTURES = {
     "vit": vit,
+    "eva": zoo.eva.Eva,
     "swin": zoo.swin_transformer.SwinTransformer,
     "convnext": zoo.convnext.ConvNeXt,
     "resnet": resnet,
@@ -437,17 +441,44 @@ class TunedViT(Tuned):
         return self.network.blocks
 
     def features(self, images: Tensor) -> Tensor:
-        network = self.network
-        x = network.norm_pre(network._pos_embed(network.patch_embed(images)))
+        network, x = self.network, self.embed(images)
         for i, block in enumerate(network.blocks):
             x = self.before(i, x)
-            x = self.behind(i, x, block(x))
+            x = self.behind(i, x, self.through(block, x))
         x = x[:, self.reads]
         if self.about["pool"] == "map":
             return network.attn_pool(network.norm(x))
         if self.about["pool"] == "avg":
             return network.fc_norm(x.mean(1))
         return network.norm(x).mean(1)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Normalised images to [prefix, patches]."""
+        network = self.network
+        return network.norm_pre(network._pos_embed(network.patch_embed(images)))
+
+    def through(self, block: nn.Module, x: Tensor) -> Tensor:
+        """What a block makes of the tokens."""
+        return block(x)
+
+
+class TunedEva(TunedViT):
+    """A ViT with rotary position embeddings: its patches turn, nothing else does.
+
+    timm's blocks turn all tokens behind the prefix; here prompts stand between that
+    and the patches, which are the last tokens of all, and turn by an angle of 0.
+    """
+
+    def embed(self, images: Tensor) -> Tensor:
+        network = self.network
+        return network.norm_pre(network._pos_embed(network.patch_embed(images))[0])
+
+    def through(self, block: nn.Module, x: Tensor) -> Tensor:
+        turns = self.network.rope.get_embed()  # patches, sines and cosines
+        prompts = (0, 0, x.shape[1] - self.prefix - len(turns), 0)
+        sin, cos = turns.chunk(2, -1)
+        sin, cos = F.pad(sin, prompts), F.pad(cos, prompts, value=1)
+        return block(x, rope=torch.cat([sin, cos], -1))
 
 
 class TunedSwin(Tuned):
@@ -475,7 +506,13 @@ class TunedSwin(Tuned):
         return network.norm(x[:, self.reads]).mean(1)
 
 
-FAMILIES = {"vit": TunedViT, "swin": TunedSwin, "convnext": Tuned, "resnet": Tuned}
+FAMILIES = {
+    "vit": TunedViT,
+    "eva": TunedEva,
+    "swin": TunedSwin,
+    "convnext": Tuned,
+    "resnet": Tuned,
+}
 
 
 def split_image(x: Tensor, side: int) -> tuple[Tensor, Tensor]:

@@ -39,7 +39,8 @@ python launch.py --mode doctor --config ... --config.backbone.checkpoint=FOLDER
 ```
 
 The column "checked" says whether name, licence and preprocessing of a row stand in a
-text of its publisher (or of timm, for its own conversions), or what of it does not.
+text of its publisher (or of timm, for its own conversions), or what of it is
+unverified; `--mode doctor` says so too.
 
 ## Prompts and rotary positions
 
@@ -50,7 +51,8 @@ last tokens are always the patches, and they alone turn. (With `method.overwrite
 prompts take the places of patches, and turn as these would.) The features of DINOv3
 are the CLS token, as in the release; those of EVA-02 the mean of all other tokens,
 prompts among them, as of MAE; those of Perception Encoder what its attention pool
-gathers from all tokens.
+gathers from all tokens. The same holds of a bank, and of what is written for PyTorch,
+ONNX and StableHLO ([elsewhere.md](elsewhere.md)).
 
 ## Where publishers disagree
 
@@ -86,7 +88,7 @@ _COLUMNS = {
     "bytes": lambda e: f"{e.size_bytes:,}" if e.size_bytes else "",
     "hash": lambda e: (stated(e) or "unknown") if is_remote(e) else "",
     "safetensors of the same weights": lambda e: _code(e.safetensors),
-    "checked": lambda e: f"not: {e.unverified}" if e.unverified else "yes",
+    "checked": lambda e: f"unverified: {e.unverified}" if e.unverified else "yes",
 }
 
 
