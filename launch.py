@@ -1,4 +1,4 @@
-"""The one command of vpt_jax.
+"""The one command of vpt_jax; what is installed with the package is called vpt-jax.
 
 python launch.py --config configs/quickstart.py
 python launch.py --config configs/vtab.py:cifar100,vpt_deep,vit_b16 --workdir runs/a

@@ -63,8 +63,11 @@ def test_a_mistake_in_the_flags(refused, arguments, names):
     ("arguments", "names"),
     [
         ([], ["--mode train needs --config"]),
-        (["--config=configs/none.py"], ["configs/none.py", "no such file"]),
-        (["--config", "configs"], ["configs", "no such file"]),
+        (
+            ["--config=configs/none.py"],
+            ["configs/none.py", "no such file", "ablations, fgvc"],
+        ),
+        (["--config", "configs"], ["--config configs:", "ablations, fgvc"]),
         (["--config=vpt_jax/errors.py"], ["vpt_jax/errors.py", "get_config"]),
         (["--config=configs/vtab.py"], ["configs/vtab.py:"]),
         (["--config=configs/vtab.py:"], ["TASK[,METHOD[,BACKBONE[,tuned]]]"]),
