@@ -169,6 +169,14 @@ def test_the_script_itself():
     assert line.startswith("error: unknown --config.epoch; known config keys: ")
 
 
+@pytest.mark.slow
+def test_help_tells_how_to_begin_and_names_every_flag():
+    asked = [sys.executable, "launch.py", "--helpshort"]
+    out = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout
+    assert "vpt-jax --config quickstart" in out
+    assert all(f"--{name}:" in out for name in ("config", "mode", "workdir", "window"))
+
+
 def test_train_then_eval(command, tiny, tiny_flags, tmp_path):
     workdir = tmp_path / "run"
     code, out, _ = command(*tiny_flags, "--workdir", workdir)

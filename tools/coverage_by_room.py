@@ -18,6 +18,7 @@ SETTINGS = """
 [run]
 source = vpt_jax
 patch = subprocess
+sigterm = true
 parallel = true
 """
 

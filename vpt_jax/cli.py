@@ -99,8 +99,26 @@ _FEATURES = flags.DEFINE_integer(
 )
 
 
+USAGE = """Visual Prompt Tuning; `python launch.py` in a checkout is the same command.
+
+vpt-jax --config quickstart
+vpt-jax --config vtab:cifar100,vpt_deep,vit_b16 --workdir runs/a
+vpt-jax --mode sweep   --config vtab:cifar100 --workdir runs/sweep
+vpt-jax --mode report  --workdir runs
+vpt-jax --config ... --processes 8 (several hosts: docs/launch.md)
+vpt-jax --mode eval    --workdir runs/a
+vpt-jax --mode predict --workdir runs/a --images photos/
+vpt-jax --mode doctor  --config vtab:cifar100
+vpt-jax --mode prepare --config vtab:all --config.data.dir=TFDS_DIR
+vpt-jax --mode plan    --config vtab:cifar100 --on v5e:2x4
+"""
+
+
 def main() -> None:
     """What `launch.py` is, and the installed `vpt-jax`."""
+    sys.modules["__main__"].__doc__ = USAGE  # --help shows it, and these flags
+    for flag in flags.FLAGS.get_key_flags_for_module(__name__):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(run, flags_parser=parse)
 
 
