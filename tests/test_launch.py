@@ -63,8 +63,11 @@ def test_a_mistake_in_the_flags(refused, arguments, names):
     ("arguments", "names"),
     [
         ([], ["--mode train needs --config"]),
-        (["--config=configs/none.py"], ["configs/none.py", "no such file"]),
-        (["--config", "configs"], ["configs", "no such file"]),
+        (
+            ["--config=configs/none.py"],
+            ["configs/none.py", "no such file", "ablations, fgvc"],
+        ),
+        (["--config", "configs"], ["--config configs:", "ablations, fgvc"]),
         (["--config=vpt_jax/errors.py"], ["vpt_jax/errors.py", "get_config"]),
         (["--config=configs/vtab.py"], ["configs/vtab.py:"]),
         (["--config=configs/vtab.py:"], ["TASK[,METHOD[,BACKBONE[,tuned]]]"]),
@@ -164,6 +167,14 @@ def test_the_script_itself():
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
     assert line.startswith("error: unknown --config.epoch; known config keys: ")
+
+
+@pytest.mark.slow
+def test_help_tells_how_to_begin_and_names_every_flag():
+    asked = [sys.executable, "launch.py", "--helpshort"]
+    out = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout
+    assert "vpt-jax --config quickstart" in out
+    assert all(f"--{name}:" in out for name in ("config", "mode", "workdir", "window"))
 
 
 def test_train_then_eval(command, tiny, tiny_flags, tmp_path):

@@ -147,7 +147,7 @@ def test_what_must_be_done_by_hand_is_said_exactly(name, words, tmp_path):
 def test_without_tensorflow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     refused(
-        r"needs TensorFlow; install it with pip install '\.\[prepare\]'",
+        r"needs TensorFlow; install it with pip install 'vpt_jax\[prepare\]'",
         "svhn",
         tmp_path,
     )

@@ -12,13 +12,28 @@ import sys
 
 from absl import app, flags
 from ml_collections import config_flags
+from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
+from vpt_jax import shipped
 from vpt_jax.errors import UserError
 from vpt_jax.storage.paths import Folder
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A file of configs/, with its argument after a colon."
+    "config",
+    None,
+    f"One of {', '.join(shipped.names())}, or the path of such a file; its argument "
+    "follows after a colon.",
 )
+
+
+class _Named(ConfigFileFlagParser):
+    """Takes the name of a shipped configuration as well."""
+
+    def parse(self, path: str):
+        return super().parse(shipped.located(path))
+
+
+flags.FLAGS["config"].parser = _Named("config")
 _WORKDIR = flags.DEFINE_multi_string(
     "workdir", [], "Folder of the run; predict, serve: several may be given."
 )
@@ -84,8 +99,26 @@ _FEATURES = flags.DEFINE_integer(
 )
 
 
+USAGE = """Visual Prompt Tuning; `python launch.py` in a checkout is the same command.
+
+vpt-jax --config quickstart
+vpt-jax --config vtab:cifar100,vpt_deep,vit_b16 --workdir runs/a
+vpt-jax --mode sweep   --config vtab:cifar100 --workdir runs/sweep
+vpt-jax --mode report  --workdir runs
+vpt-jax --config ... --processes 8 (several hosts: docs/launch.md)
+vpt-jax --mode eval    --workdir runs/a
+vpt-jax --mode predict --workdir runs/a --images photos/
+vpt-jax --mode doctor  --config vtab:cifar100
+vpt-jax --mode prepare --config vtab:all --config.data.dir=TFDS_DIR
+vpt-jax --mode plan    --config vtab:cifar100 --on v5e:2x4
+"""
+
+
 def main() -> None:
-    """What `launch.py` is."""
+    """What `launch.py` is, and the installed `vpt-jax`."""
+    sys.modules["__main__"].__doc__ = USAGE  # --help shows it, and these flags
+    for flag in flags.FLAGS.get_key_flags_for_module(__name__):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(run, flags_parser=parse)
 
 
@@ -226,7 +259,7 @@ def serve(_) -> int:
         from vpt_jax.serving.serve import serve
     except ModuleNotFoundError as error:
         raise UserError(
-            f"--mode serve needs {error.name}: pip install '.[serve]'"
+            f"--mode serve needs {error.name}: pip install 'vpt_jax[serve]'"
         ) from error
 
     repository = pathlib.Path(_REPOSITORY.value) if _REPOSITORY.value else None
@@ -440,8 +473,9 @@ def _mistake(error: BaseException, argv: list[str]) -> str:
     if isinstance(error, flags.Error) and "config file" not in str(error):
         return str(error)
     path = _config_file(argv)
-    if not pathlib.Path(path).is_file():
-        return f"--config {path}: there is no such file"
+    if not pathlib.Path(shipped.located(path)).is_file():
+        known = ", ".join(shipped.names())
+        return f"--config {path}: there is no such file; without a path: {known}"
     if "has no attribute 'get_config'" in str(error):
         return f"--config {path}: the file has no function get_config"
     return f"--config {path}: {causes[-1]}; write --config {path}:ARGUMENT"

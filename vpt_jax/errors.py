@@ -4,5 +4,5 @@
 class UserError(ValueError):
     """Input that cannot be used: one line that says what is wrong and what to do.
 
-    `launch.py` prints it without a traceback and exits with code 2.
+    `vpt-jax` prints it without a traceback and exits with code 2.
     """

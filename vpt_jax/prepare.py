@@ -18,7 +18,7 @@ from vpt_jax.errors import UserError
 
 GB = 10**9
 INCOMPLETE = "incomplete"  # beside the states of `reading`: files are missing
-EXTRA = "pip install '.[prepare]'"
+EXTRA = "pip install 'vpt_jax[prepare]'"
 
 
 @dataclasses.dataclass(frozen=True)

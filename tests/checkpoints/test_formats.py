@@ -405,7 +405,7 @@ def test_pytorch_files_without_torch(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     path = tmp_path / "model.pth"
     path.write_bytes(b"x")
-    with pytest.raises(UserError, match="torch is not installed; install torch"):
+    with pytest.raises(UserError, match="torch is not installed: pip install 'vpt_jax"):
         load(path, CONFIGS[ViTConfig])
 
 

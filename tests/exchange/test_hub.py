@@ -73,5 +73,5 @@ def test_no_address(address):
 def test_without_the_library(monkeypatch, tmp_path):
     monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: None)
     for call in (lambda: vpt_jax.load("hf://a/b"), lambda: vpt_jax.push(tmp_path, "a")):
-        with pytest.raises(UserError, match="pip install '.\\[hub\\]'"):
+        with pytest.raises(UserError, match="pip install 'vpt_jax\\[hub\\]'"):
             call()

@@ -13,7 +13,9 @@ from vpt_jax.planning import chips, hlo, topology
 
 def test_without_the_compiler_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"needs libtpu: pip install '.\[plan-tpu\]'"):
+    with pytest.raises(
+        UserError, match=r"needs libtpu: pip install 'vpt_jax\[plan-tpu\]'"
+    ):
         topology.devices("v5e:2x4")
 
 

@@ -1,7 +1,6 @@
 """Position embeddings on a square grid: stretched to another grid, or computed."""
 
 import numpy as np
-from scipy import ndimage
 
 from vpt_jax.bilinear import matrix
 
@@ -12,6 +11,8 @@ def linear(grid: np.ndarray, new: int) -> np.ndarray:
     Source: `src/models/vit_backbones/vit.py:351-360` of KMnP/vpt, which calls
     `scipy.ndimage.zoom` with order 1.
     """
+    from scipy import ndimage  # a slow import for another image size only
+
     factor = new / grid.shape[0]
     return np.asarray(ndimage.zoom(grid, (factor, factor, 1), order=1))
 

@@ -78,8 +78,8 @@ def lacking(source: str) -> str | None:
     instead = "or give a .safetensors or .npz file"
     if not importlib.util.find_spec("torch"):
         return (
-            "is a PyTorch file and torch is not installed; install torch (pip install "
-            f"torch), {instead}"
+            "is a PyTorch file and torch is not installed: pip install "
+            f"'vpt_jax[torch]', {instead}"
         )
     version = importlib.metadata.version("torch")
     if tuple(map(int, re.findall(r"\d+", version)[:2])) >= TORCH:

@@ -94,7 +94,7 @@ def find(tfds_set: TfdsSet, data_dir: str | None) -> tuple[str, Any]:
         except ImportError as error:
             raise UserError(
                 f"TFDS set {candidate} cannot be used without a Python package that is "
-                f"not installed: {error}"
+                f"not installed (pip install 'vpt_jax[prepare]'): {error}"
             ) from error
         builders.append(builder)
     if not builders:
@@ -125,13 +125,13 @@ def open_builder(task: str, tfds_set: TfdsSet, data_dir: str | None) -> Any:
         raise UserError(
             f"task {task}: {builder.data_path} holds {builder.info.file_format.value} "
             f"files, which cannot be read by index and must be converted to "
-            f"array_record: `python launch.py --mode prepare --config CONFIG "
+            f"array_record: `--mode prepare --config CONFIG "
             f"--config.data.dir={directory(data_dir)}` does it"
         )
     where = directory(data_dir)
     raise UserError(
         f"task {task}: {tfds_set.name} is not prepared in {where}{_others(builder)}; "
-        f"prepare it with `python launch.py --mode prepare --config CONFIG "
+        f"prepare it with `--mode prepare --config CONFIG "
         f"--config.data.dir={where}` where TensorFlow is installed, or give the right "
         f"--config.data.dir"
     )

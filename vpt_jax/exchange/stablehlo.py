@@ -58,7 +58,7 @@ def write(model: Classifier, directory: Folder) -> list[Folder]:
     """
     network = model.network
     if not importlib.util.find_spec("flatbuffers"):
-        raise UserError("StableHLO needs flatbuffers: pip install '.[stablehlo]'")
+        raise UserError("StableHLO needs flatbuffers: pip install 'vpt_jax[stablehlo]'")
     if network.objective is not classification:
         raise UserError("only classifiers can be written as StableHLO")
     tuned = named({"trainable": model.trainable, "stats": model.stats})

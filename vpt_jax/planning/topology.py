@@ -36,7 +36,8 @@ def _gpus(kind: str, count: str) -> Sequence[Device]:
     plugins = ("jax_cuda13_plugin", "jax_cuda12_plugin")
     if not any(map(importlib.util.find_spec, plugins)):
         raise UserError(
-            "compiling for a GPU needs JAX's plugin: pip install 'jax[cuda13]' (Linux)"
+            "compiling for a GPU needs JAX's plugin: pip install 'vpt_jax[cuda]' "
+            "(Linux)"
         )
     if not count.isdigit() or not 1 <= int(count) <= 8:
         raise UserError(
@@ -63,7 +64,7 @@ def _slice(name: str) -> Sequence[Device]:
         )
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
-            "compiling for a TPU needs libtpu: pip install '.[plan-tpu]' (Linux)"
+            "compiling for a TPU needs libtpu: pip install 'vpt_jax[plan-tpu]' (Linux)"
         )
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)

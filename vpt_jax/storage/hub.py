@@ -19,7 +19,7 @@ def library() -> ModuleType:
         UserError: It is not installed.
     """
     if not importlib.util.find_spec("huggingface_hub"):
-        raise UserError("the Hub needs huggingface_hub: pip install '.[hub]'")
+        raise UserError("the Hub needs huggingface_hub: pip install 'vpt_jax[hub]'")
     import huggingface_hub  # pyright: ignore[reportMissingImports]  (optional)
 
     return huggingface_hub

@@ -68,7 +68,7 @@ def located(name: str | os.PathLike) -> Folder:
         raise UserError(f"{text}: unknown kind of address; known are paths and {known}")
     if not can_read(kind):
         missing = f"{text} needs {DRIVERS[kind]}"
-        raise UserError(f"{missing}: pip install '.[{EXTRAS[kind]}]'")
+        raise UserError(f"{missing}: pip install 'vpt_jax[{EXTRAS[kind]}]'")
     if not text.partition("://")[2].strip("/"):
         raise UserError(f"{text} names no bucket: give {kind}://bucket/path")
     return epath.Path(text)
