@@ -46,6 +46,8 @@ nb_execution_in_temp = True
 nb_execution_timeout = 600
 nb_output_stderr = "remove"  # progress
 nb_merge_streams = True
+nb_code_prompt_show = "Show code"
+nb_code_prompt_hide = "Hide code"
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"

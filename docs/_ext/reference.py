@@ -1,4 +1,4 @@
-"""Tables of the reference pages, written from the code when the site is built."""
+"""Parts of pages that are written from other files when the site is built."""
 
 import dataclasses
 import inspect
@@ -7,12 +7,14 @@ import re
 
 from vpt_jax import cli, methods
 
+CONTRIBUTING = pathlib.Path(__file__).parents[2] / "CONTRIBUTING.md"
+
 
 def setup(app) -> dict:
-    """Write the tables before any page is read."""
+    """Write them before any page is read."""
     folder = pathlib.Path(app.srcdir) / "_generated"
     folder.mkdir(exist_ok=True)
-    for make in (modes, flags, method_options):
+    for make in (modes, flags, method_options, contributing):
         (folder / f"{make.__name__}.md").write_text(make())
     return {"parallel_read_safe": True}
 
@@ -46,6 +48,21 @@ def _help(flag) -> str:
         return text
     names = ", ".join(f"`{name}`" for name in allowed[1].split("|"))
     return f"{text[allowed.end() :]} {names}"
+
+
+def contributing() -> str:
+    """CONTRIBUTING.md with links as a page of the site has them."""
+    return re.sub(r"\[([^]]*)\]\(([^):]+)\)", _from_docs, CONTRIBUTING.read_text())
+
+
+def _from_docs(link: re.Match) -> str:
+    """A page, or a file to be downloaded; what is neither, a folder, is a word."""
+    text, target = link.groups()
+    path = CONTRIBUTING.parent / target
+    if target.startswith("docs/"):
+        return f"[{text}]({target.removeprefix('docs/')})"
+    loadable = path.is_file() and path.suffix != ".md"
+    return f"[{text}](../{target})" if loadable else f"`{text}`"
 
 
 def _method(name: str, recipe) -> str:
