@@ -102,14 +102,15 @@ def test_a_batch_mixes_windows_of_several_tasks(bank, folders, write, images, na
 
 
 @pytest.mark.slow
-def test_several_scales_are_those_of_the_task_alone(bank, write, images):
+def test_several_scales_are_those_of_the_task_alone(bank, folders, write, images):
     folder = write("several", 3, like="scenes", several=True)
     task = bank.load("several", folder)
     assert task.shelf.sides == (8, 12, 16)
     bank.compile()
-    found = bank.predict(images, ["several"] * len(images))
-    alone = vpt_jax.load(folder).predict(images)
-    for ours, theirs in zip(found, alone, strict=True):
+    bank.load("scenes", folders["scenes"])
+    found = bank.predict(images * 2, ["scenes"] * 3 + ["several"] * 3)
+    alone = [vpt_jax.load(of).predict(images) for of in (folders["scenes"], folder)]
+    for ours, theirs in zip(found, [*alone[0], *alone[1]], strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 

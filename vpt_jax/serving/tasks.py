@@ -66,9 +66,9 @@ class Task:
 
     @property
     def sees(self) -> tuple:
-        """What tasks of equal views have in common."""
+        """What tasks of one kind with equal views have in common."""
         network = self.network
-        return network.preset, network.image_size, self.dense, network.inference
+        return network.preset, network.image_size, network.inference
 
 
 def groups(tasks: Sequence[Task]) -> Iterator[list[int]]:
