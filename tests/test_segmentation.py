@@ -12,6 +12,7 @@ import pytest
 import scenes_folder
 from PIL import Image
 from safetensors.numpy import load_file
+from serving import exports
 
 import vpt_jax
 from vpt_jax import backbones, doctor, runs
@@ -108,6 +109,32 @@ def test_photographs_get_masks_and_overlays(run, command, tmp_path):
     assert len(np.unique(colours, axis=0)) == len(np.unique(wanted))
     overlay = read_image(tmp_path / "out" / "s0_overlay.png")
     assert overlay.shape[0] >= wanted.shape[0] and overlay.shape[1] > wanted.shape[1]
+
+
+def test_tasks_of_both_kinds_are_columns_of_one_table(
+    run, new_config, command, tmp_path
+):
+    """Pictures are those of the task alone, in a folder of its name."""
+    workdir, _ = run
+    digits = base("digits", "linear", "vit_seg")
+    digits.backbone.checkpoint = "random"
+    probe = exports.write(tmp_path / "probe", digits, exports.names("probe", 10), 0)
+    data = pathlib.Path(new_config().task.removeprefix("masks:"))
+    photo = data / "images" / "test" / "s1.png"
+    flags = [f"--workdir={workdir}", f"--workdir={probe}", f"--images={photo}"]
+    code, _, error = command("--mode=predict", *flags, f"--output={tmp_path}/out.json")
+    assert code == 0, error
+    [row] = json.loads((tmp_path / "out.json").read_text())
+    assert list(row) == [
+        *("path", "run mask", "run overlay", "run classes"),
+        *("probe class", "probe probability"),
+    ]
+    assert row["run mask"] == str(tmp_path / "out" / "run" / "s1.png")
+    [wanted] = vpt_jax.load(workdir).predict([read_image(photo)])
+    np.testing.assert_array_equal(read_mask(pathlib.Path(row["run mask"])), wanted)
+    overlay = read_image(pathlib.Path(row["run overlay"]))
+    assert overlay.shape[1] > wanted.shape[1]
+    assert row["run classes"] == paint.shares(wanted, scenes_folder.NAMES)
 
 
 def test_masks_have_the_numbers_of_their_task():

@@ -167,3 +167,15 @@ def test_a_grid_shows_each_point_and_frames_the_winner(tmp_path):
     trials = run.path / "units" / "00" / "0-000" / "trials.jsonl"
     trials.write_text(json.dumps(records[0]))  # a grid of one point is no picture
     assert [figure.name[:6] for figure in figures.of_sweep(run)] == ["trials"]
+
+
+def test_titles_have_a_metric_s_own_name(tmp_path):
+    parts = {"": 50.0, "_std": None, "_per_seed": [50.0] * 2, "_ensemble": None}
+    miou = {f"test_miou{part}": value for part, value in parts.items()}
+    miou |= {"metric": "miou", "val_miou": None}
+    for method in ("full", "linear"):
+        write_result(tmp_path / "pets" / method, method, "pets", 50.0)
+        write_result(tmp_path / "scenes" / method, method, "scenes", 50.0, **miou)
+    for task, name in (("pets", "Top-1"), ("scenes", "mIoU")):
+        titles = [f.title for f in charts.of_comparison(comparison(tmp_path / task))]
+        assert titles and all(title.startswith(f"{name} of ") for title in titles)

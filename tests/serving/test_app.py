@@ -10,10 +10,12 @@ import zlib
 
 import numpy as np
 import pytest
+import scenes_folder
 from PIL import Image
 from serving import exports
 
 import vpt_jax
+from vpt_jax.config import base
 from vpt_jax.serving import app as application
 from vpt_jax.serving import protocol
 
@@ -269,3 +271,58 @@ def test_an_error_of_ours_is_answered(app, monkeypatch, caplog):
     assert status == 500
     assert b"deep inside" not in answer
     assert "deep inside" in caplog.text
+
+
+# ---- a class for each pixel
+
+
+@pytest.fixture(scope="module")
+def scenes(new_tiny, checkpoint, tmp_path_factory):
+    """An export that labels pixels."""
+    root = tmp_path_factory.mktemp("scenes")
+    config = base(f"masks:{scenes_folder.write(root / 'data')}", "linear", "vit_test")
+    config.data.ignored = (scenes_folder.IGNORED,)
+    config.backbone.checkpoint, config.head = str(checkpoint), "linear"
+    return exports.write(root / "scenes", config, scenes_folder.NAMES, 5)
+
+
+LABEL = "/v2/models/scenes/infer"
+
+
+def test_a_task_that_labels_pixels_answers_by_the_protocol(app, bank, scenes):
+    bank.load("scenes", scenes)
+    about = json.loads(ask(app, "GET", "/v2/models/scenes")[2])
+    assert about["outputs"] == [
+        {"name": "labels", "datatype": "UINT8", "shape": [-1, -1, -1]}
+    ]
+    assert about["parameters"]["classes"] == list(scenes_folder.NAMES)
+    images = [picture(seed) for seed in range(2)]
+    status, _, body = ask(app, "POST", LABEL, asking(*map(encoded, images)))
+    [labels] = json.loads(body)["outputs"]
+    assert (status, labels["datatype"], labels["shape"]) == (200, "UINT8", [2, 9, 11])
+    wanted = np.stack(vpt_jax.load(scenes).predict(images))
+    np.testing.assert_array_equal(np.reshape(labels["data"], labels["shape"]), wanted)
+    assert len(np.unique(wanted)) > 1
+    for seen, error in (
+        ((9, 99), "99 x 9; .* at most 8 times as long as wide"),
+        ((9, 12), "labels are one tensor: ask for images of one size at once"),
+    ):
+        other = encoded(np.zeros((*seen, 3), np.uint8))
+        status, _, body = ask(app, "POST", LABEL, asking(encoded(images[0]), other))
+        assert status in (413, 422) and re.search(error, json.loads(body)["error"])
+    tight = application.make(bank, 0.0, room=application.DENSE_ROOM)
+    assert ask(tight, "POST", LABEL, asking(*map(encoded, images)))[0] == 503
+    assert ask(tight, "POST", LABEL, asking(encoded(images[0])))[0] == 200
+
+
+def test_the_page_shows_tasks_that_classify(app, bank, scenes):
+    bank.load("scenes", scenes)
+    assert list(json.loads(ask(app, "GET", "/api/tasks")[2])["tasks"]) == ["pets"]
+    image = encoded(picture())
+    assert list(json.loads(ask(app, "POST", "/api/classify", image)[2])) == ["pets"]
+    for method, path in (("POST", "attention/scenes"), ("GET", "examples/scenes")):
+        status, _, body = ask(app, method, f"/api/{path}", image)
+        assert status == 404 and b"scenes gives each pixel a class" in body
+    bank.unload("pets")
+    assert json.loads(ask(app, "GET", "/api/tasks")[2])["tasks"] == {}
+    assert ask(app, "POST", "/api/classify", image)[::2] == (200, b"{}")

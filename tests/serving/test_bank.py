@@ -63,20 +63,6 @@ def images():
     return [rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in sizes]
 
 
-@pytest.fixture
-def compilations():
-    """Counts what XLA compiles."""
-    seen = []
-
-    def listen(event, duration, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            seen.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield seen
-    jax.monitoring.unregister_event_duration_listener(listen)
-
-
 def compare(found, wanted):
     for ours, theirs in zip(found, wanted, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
@@ -123,7 +109,7 @@ def test_the_backbone_is_in_memory_once(bank, folders):
     for task in bank.tasks.values():
         for leaf in jax.tree.leaves(task.shelf._frozen):
             held[leaf.unsafe_buffer_pointer()] = leaf.nbytes
-    whole = jax.tree.leaves(bank._sizes[8].params)
+    whole = jax.tree.leaves(bank._loaded[8, True].params)
     positions = 16 * (16 + 1) * 4  # of images of 16 px
     assert sum(held.values()) == sum(leaf.nbytes for leaf in whole) + positions
 

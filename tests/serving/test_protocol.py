@@ -120,3 +120,20 @@ def test_an_answer_is_text_or_raw():
     content, headers = protocol.answer("pets", request, found, ("cat", "dög"))
     assert protocol.HEADER not in headers
     assert json.loads(content)["outputs"][0]["data"] == [0.25, 0.75, 1, 0]
+
+
+def test_labels_are_numbers_of_classes():
+    found = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    names = protocol.OUTPUTS[True]
+    request = protocol.parse(body(tensor()), None, names)
+    content, _ = protocol.answer("scenes", request, found, ("a", "b"))
+    [labels] = json.loads(content)["outputs"]
+    assert labels == {
+        **{"name": "labels", "datatype": "UINT8", "shape": [2, 2, 3]},
+        "data": list(range(12)),
+    }
+    request = protocol.Request([], None, {"labels": True})
+    content, headers = protocol.answer("scenes", request, found, ("a", "b"))
+    assert content[int(headers[protocol.HEADER]) :] == bytes(range(12))
+    with pytest.raises(Refused, match="no output 'class'; there are: labels"):
+        protocol.parse(body(tensor(), outputs=[{"name": "class"}]), None, names)

@@ -74,7 +74,7 @@ class Axis:
         return _back(self, points)
 
 
-@functools.lru_cache(256)
+@functools.lru_cache(16)  # megabytes each
 def _back(axis: Axis, points: int) -> Float32[np.ndarray, "n length points"]:
     enlarge = bilinear.matrix(points, axis.window)
     resize = bilinear.matrix(axis.resized, axis.length)

@@ -25,7 +25,7 @@ _NUMBERED = 24  # with fewer bars each has its number
 
 def of_comparison(comparison: Comparison) -> list[Figure]:
     """Accuracy over parameters, and a bar for each run."""
-    title = f"{result.name(comparison.metric).capitalize()} of {comparison.backbone}"
+    title = f"{result.title(comparison.metric)} of {comparison.backbone}"
     drawn = {
         "parameters": (accuracy_against_parameters, "against tuned parameters"),
         "tasks": (task_bars, "on each task"),

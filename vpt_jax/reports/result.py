@@ -18,6 +18,12 @@ def name(metric: str) -> str:
     return label(metric).removesuffix(" [%]")
 
 
+def title(metric: str) -> str:
+    """The name at the beginning of a line: 'Top-1', 'mIoU'."""
+    known = name(metric)
+    return known.capitalize() if known.islower() else known
+
+
 def is_percent(metric: str) -> bool:
     """Whether it goes from 0 to 100."""
     return label(metric).endswith("[%]")

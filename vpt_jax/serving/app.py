@@ -19,17 +19,20 @@ import vpt_jax
 from vpt_jax.data.images import OversizedError, decode_image
 from vpt_jax.errors import UserError
 from vpt_jax.serving import page, protocol
-from vpt_jax.serving.bank import Bank, Task
+from vpt_jax.serving.bank import Bank
 from vpt_jax.serving.batcher import Batcher, Room
 from vpt_jax.serving.exported import exports_below
 from vpt_jax.serving.metrics import Metrics
 from vpt_jax.serving.protocol import Refused
+from vpt_jax.serving.tasks import Task, View
 from vpt_jax.storage.paths import Folder
 
 MAX_BYTES = 32_000_000  # of a request
 READ_SECONDS = 30  # that a client may take to send one
 BYTES_ROOM = 16 * MAX_BYTES  # of all requests that are being read
 THREADS = 4  # that decode
+DENSE_ROOM = 32  # images' room that one takes whose every pixel gets a class
+DENSE_PIXELS, DENSE_ASPECT = 25_000_000, 8  # of such an image, at most
 
 
 class Service:
@@ -94,15 +97,16 @@ class Service:
                 raise Refused(408, message, {"connection": "close"}) from error
             yield b"".join(parts)
 
-    async def classify(
+    async def predict(
         self, pairs: list[tuple[Task, bytes | np.ndarray]]
     ) -> list[np.ndarray]:
-        """Class probabilities of images, each for a task, in batches with others.
+        """What the bank makes of images, each for a task, in batches with others.
 
         Raises:
             Refused: 413 or 415 of an image, 503 where there are too many.
         """
-        with self.images.take(len(pairs)):
+        room = sum(DENSE_ROOM if task.dense else 1 for task, _ in pairs)
+        with self.images.take(room):
             views = [self.in_thread(_view, n, *pair) for n, pair in enumerate(pairs)]
             seen = await asyncio.gather(*views)
             tasks = [task for task, _ in pairs]
@@ -196,13 +200,14 @@ async def _server(service: Service, _: Request) -> Response:
 
 
 async def _healthy(_: Service, request: Request) -> Response:
-    """'live' and 'ready' alike: it listens only when every program is compiled."""
+    """'live' and 'ready' alike: it listens only when every network is compiled."""
     return JSONResponse({request.url.path.rpartition("/")[2]: True})
 
 
 async def _model(service: Service, request: Request) -> Response:
     task = service.task(request)
-    found = protocol.metadata(task.name, len(task.classes))
+    outputs = protocol.OUTPUTS[task.dense]
+    found = protocol.metadata(task.name, len(task.classes), outputs)
     return JSONResponse(found | {"parameters": page.described(service.bank, task)})
 
 
@@ -214,8 +219,11 @@ async def _infer(service: Service, request: Request) -> Response:
     task = service.task(request)
     async with service.body(request) as body:
         header = request.headers.get(protocol.HEADER)
-        asked = await service.in_thread(protocol.parse, body, header)
-    found = await service.classify([(task, image) for image in asked.images])
+        outputs = protocol.OUTPUTS[task.dense]
+        asked = await service.in_thread(protocol.parse, body, header, outputs)
+    found = await service.predict([(task, image) for image in asked.images])
+    if len({one.shape for one in found}) > 1:
+        raise Refused(422, "labels are one tensor: ask for images of one size at once")
     content, headers = await service.in_thread(
         protocol.answer, task.name, asked, np.stack(found), task.classes
     )
@@ -286,7 +294,7 @@ async def _metrics(service: Service, _: Request) -> Response:
     return Response(content, headers={"content-type": kind})
 
 
-def _view(number: int, task: Task, image: bytes | np.ndarray) -> np.ndarray:
+def _view(number: int, task: Task, image: bytes | np.ndarray) -> View:
     """An image as its task sees it.
 
     Raises:
@@ -299,4 +307,17 @@ def _view(number: int, task: Task, image: bytes | np.ndarray) -> np.ndarray:
             raise Refused(413, f"image {number}: {error}") from error
         except UserError as error:
             raise Refused(415, f"image {number} {error}") from error
+    if task.dense:
+        _check_size(number, *image.shape[:2])
     return task.view(image)
+
+
+def _check_size(number: int, height: int, width: int) -> None:
+    """Raise Refused where the windows of an image, or its labels, would be too many."""
+    long, short = max(height, width), min(height, width)
+    if height * width > DENSE_PIXELS or long > DENSE_ASPECT * short:
+        raise Refused(
+            413,
+            f"image {number}: {width} x {height}; {DENSE_PIXELS} pixels at most get a "
+            f"class each, of an image at most {DENSE_ASPECT} times as long as wide",
+        )

@@ -12,8 +12,8 @@ from jaxtyping import Array, Float
 from vpt_jax.data.examples import Examples
 from vpt_jax.model import Context, Model
 from vpt_jax.network import Network
-from vpt_jax.serving.bank import Task
 from vpt_jax.serving.classifier import Classifier
+from vpt_jax.serving.tasks import Task
 from vpt_jax.training import inputs
 from vpt_jax.types import Tree
 
@@ -37,7 +37,7 @@ def of_task(task: Task, view: np.ndarray) -> list[Float[np.ndarray, " N"]] | Non
     Returns:
         None where the network has no CLS token, or no such attention.
     """
-    network = task.shelf.network
+    network = task.network
     images = network.normalised(jnp.asarray(view[None]))
     plain = _plain(network)(network.pretrained.params, images)
     tuned = task.shelf.apply(attention_of, task.slot, images)

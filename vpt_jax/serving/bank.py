@@ -3,24 +3,23 @@
 Tasks that differ in nothing but the values of their tensors share a `Shelf` and run as
 one program; tasks of other methods, options, prompt lengths, image sizes or presets
 have a shelf of their own, and a call runs one batch of each after the other. Numbers of
-classes are rounded up to powers of two, of which a task sees its own.
+classes are rounded up to powers of two, of which a task sees its own. Tasks that give
+an image one class and such that give each pixel one may be there at once.
 """
 
 import dataclasses
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
 
 from vpt_jax import checkpoints, export, parallel, resolution
 from vpt_jax import precision as precisions
 from vpt_jax.checkpoints import Pretrained
-from vpt_jax.data import preprocess
 from vpt_jax.data.examples import Image
 from vpt_jax.errors import UserError
 from vpt_jax.experiment import NetworkChoice
@@ -29,45 +28,11 @@ from vpt_jax.objectives import OBJECTIVES
 from vpt_jax.serving.classifier import MAX_BATCH
 from vpt_jax.serving.load import find
 from vpt_jax.serving.shelf import Shelf
+from vpt_jax.serving.tasks import Task, View, groups, run
 from vpt_jax.storage.paths import Folder
-from vpt_jax.training import inputs
 from vpt_jax.types import count, flatten, path_name
 
 FEWEST_CLASSES = 16  # that a head is made for
-
-View = UInt8[np.ndarray, "{size} {size} 3"] | Float32[np.ndarray, "{size} {size} 3"]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Task:
-    """One of the tasks of a bank; its tensors stay there as long as it is held.
-
-    Attributes:
-        name: In the bank.
-        classes: Names of its C classes.
-        manifest: Of its export.
-        folder: Of its export.
-        size: How many numbers were tuned.
-        shelf, slot: Where its tensors are.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    manifest: dict
-    folder: Folder
-    size: int
-    shelf: Shelf
-    slot: int
-
-    def view(self, image: Image) -> np.ndarray:
-        """An RGB image of any size, resized and cropped as the task sees it."""
-        network = self.shelf.network
-        return preprocess.view(network.preset, image, network.image_size)
-
-    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
-        """Of its own classes, from what the head gives."""
-        own = outputs[..., : len(self.classes)]
-        return self.shelf.network.objective.probabilities(own)
 
 
 class Bank:
@@ -105,7 +70,7 @@ class Bank:
         self._tasks: dict[str, Task] = {}
         self._shelves: dict[NetworkChoice, Shelf] = {}
         self._exact: dict[NetworkChoice, Network] = {}
-        self._sizes: dict[int, Pretrained] = {}
+        self._loaded: dict[tuple[int, bool], Pretrained] = {}
 
     @property
     def tasks(self) -> Mapping[str, Task]:
@@ -114,8 +79,8 @@ class Bank:
 
     def weights(self) -> list[jax.Array]:
         """Of the backbone, each array once."""
-        sizes = (known.params for known in list(self._sizes.values()))
-        return list({id(x): x for x in jax.tree.leaves(list(sizes))}.values())
+        every = [known.params for known in list(self._loaded.values())]
+        return list({id(x): x for x in jax.tree.leaves(every)}.values())
 
     def load(self, name: str, path: str | os.PathLike, seed: int | None = None) -> Task:
         """Take in a tuned task; one of the same name is replaced as a whole.
@@ -146,11 +111,6 @@ class Bank:
                 f"{self.backbone} of this bank; open another bank for it"
             )
         objective = OBJECTIVES[manifest["objective"]]
-        if objective.DENSE:
-            raise UserError(
-                f"{folder} gives each pixel a class, which no bank does; use "
-                "vpt_jax.load or --mode predict"
-            )
         classes = tuple(manifest["classes"])
         choice = resolution.restore_network(
             manifest["config"],
@@ -163,7 +123,8 @@ class Bank:
         plain = dataclasses.replace(
             choice.backbone, checkpoint=None, remat=False, shard=False
         )
-        choice = dataclasses.replace(choice, backbone=plain)
+        head = objective.SERVED.get(choice.head, choice.head)
+        choice = dataclasses.replace(choice, backbone=plain, head=head)
         with self._lock:
             network = self._network(choice)
             if network.pretrained.sha256 != manifest["checkpoint_sha256"]:
@@ -201,40 +162,36 @@ class Bank:
 
     def predict(
         self, images: Sequence[Image], tasks: Sequence[str]
-    ) -> list[Float[np.ndarray, " C"]]:
-        """Class probabilities of RGB images of any sizes, each for its own task.
+    ) -> list[np.ndarray]:
+        """What each image is to its own task.
 
         Args:
-            images: n of them; the same object may occur often.
+            images: n of them, RGB of any sizes; the same object may occur often.
             tasks: n names.
+
+        Returns:
+            Class probabilities (C,); of a task that gives each pixel a class those, 0
+            to C - 1, (h, w), as `Segmenter.predict`.
         """
         if len(images) != len(tasks):
             raise UserError(f"{len(images)} images for {len(tasks)} names of tasks")
-        views: dict[tuple, np.ndarray] = {}
-        asked = []
-        for image, name in zip(images, tasks, strict=True):
-            task = self.task(name)
-            network = task.shelf.network
-            key = id(image), network.preset, network.image_size
-            if key not in views:
-                views[key] = task.view(image)
-            asked.append((task, views[key]))
-        return self.run(asked)
-
-    def run(
-        self, asked: Sequence[tuple[Task, np.ndarray]]
-    ) -> list[Float[np.ndarray, " C"]]:
-        """Probabilities for pairs of a task and what its `view` gave."""
-        found: list = [None] * len(asked)
-        started = (
-            (rows, task.shelf.run([asked[n][0].slot for n in rows], images))
-            for task, rows in _batches(asked, self.max_batch)
-            for images in [np.stack([asked[n][1] for n in rows])]
-        )
-        for rows, outputs in inputs.behind(started):
-            for n, own in zip(rows, parallel.fetch(outputs), strict=False):
-                found[n] = asked[n][0].probabilities(own)
+        named = [self.task(name) for name in tasks]
+        found: list = [None] * len(images)
+        for numbers in groups(named):
+            views: dict[tuple, View] = {}
+            asked = []
+            for n in numbers:
+                key = id(images[n]), *named[n].sees
+                if key not in views:
+                    views[key] = named[n].view(images[n])
+                asked.append((named[n], views[key]))
+            for n, one in zip(numbers, self.run(asked), strict=True):
+                found[n] = one
         return found
+
+    def run(self, asked: Sequence[tuple[Task, View]]) -> list[np.ndarray]:
+        """What `predict` gives, for pairs of a task and what its `view` gave."""
+        return run(asked)
 
     def compile(self) -> None:
         """Compile all that the loaded tasks can ask for, so that no call has to."""
@@ -255,21 +212,23 @@ class Bank:
     def _network(self, choice: NetworkChoice) -> Network:
         """The network of a choice, on the one backbone of the bank."""
         if choice not in self._exact:
-            size = choice.backbone.image_size
-            if size not in self._sizes:
-                self._sizes[size] = self._pretrained(size)
-            self._exact[choice] = choice.make(self._sizes[size])
+            corners = not choice.objective.DENSE
+            of = choice.backbone.image_size, corners
+            if of not in self._loaded:
+                self._loaded[of] = self._pretrained(*of)
+            self._exact[choice] = choice.make(self._loaded[of])
         return self._exact[choice]
 
-    def _pretrained(self, size: int) -> Pretrained:
+    def _pretrained(self, size: int, corners: bool) -> Pretrained:
         """The backbone for images of that size; what it shares with others is shared,
-        which is all but position embeddings."""
+        which is all but position embeddings: see `ViTConfig.corners`."""
         dtype = jnp.dtype(self.precision)
         found = checkpoints.load(
-            self.backbone, self.checkpoint, size, dtype=dtype, frozen_dtype=dtype
+            *(self.backbone, self.checkpoint, size),
+            **{"dtype": dtype, "frozen_dtype": dtype, "corners": corners},
         )
         params = parallel.place(found.params, parallel.replicated(self._mesh))
-        for other in self._sizes.values():
+        for other in self._loaded.values():
             params = jax.tree.map(_shared, params, other.params)
         return dataclasses.replace(found, params=params)
 
@@ -305,20 +264,6 @@ def open_bank(
 
 def _shared(new: jax.Array, old: jax.Array) -> jax.Array:
     return old if new.shape == old.shape and bool((new == old).all()) else new
-
-
-def _batches(
-    asked: Sequence[tuple[Task, np.ndarray]], most: int
-) -> Iterable[tuple[Task, list[int]]]:
-    """(a task of the batch, numbers of the pairs in it), each batch of one shelf."""
-    groups: dict[tuple, list[int]] = {}
-    for n, (task, _) in enumerate(asked):
-        alone = None if task.shelf.mixes else task.slot
-        groups.setdefault((id(task.shelf), alone), []).append(n)
-    for rows in groups.values():
-        for start in range(0, len(rows), most):
-            part = rows[start : start + most]
-            yield asked[part[0]][0], part
 
 
 def _check_finite(folder: Folder, trees: tuple) -> None:

@@ -1,4 +1,5 @@
-"""The page of a server: drop an image, see what every task makes of it."""
+"""The page of a server: drop an image, see what every task makes of it that gives an
+image one class."""
 
 import base64
 import functools
@@ -17,8 +18,9 @@ from vpt_jax.data.examples import Source
 from vpt_jax.data.images import decode_image
 from vpt_jax.errors import UserError
 from vpt_jax.serving.attention import of_task
-from vpt_jax.serving.bank import Bank, Task
+from vpt_jax.serving.bank import Bank
 from vpt_jax.serving.protocol import Refused
+from vpt_jax.serving.tasks import Task
 from vpt_jax.types import count
 
 EXAMPLES = 24  # of a task that are offered
@@ -48,7 +50,7 @@ def routes(route: Callable[..., Route]) -> Iterator[Route]:
 
 def described(bank: Bank, task: Task) -> dict:
     """What is said of a task."""
-    manifest, network = task.manifest, task.shelf.network
+    manifest, network = task.manifest, task.network
     options = dict(manifest["config"]["method"])
     backbone = manifest["backbone"]
     objective = network.objective
@@ -74,7 +76,7 @@ async def _asset(name: str, *_) -> Response:
 
 async def _tasks(service, _: Request) -> Response:
     bank = service.bank
-    about = {name: described(bank, task) for name, task in bank.tasks.items()}
+    about = {task.name: described(bank, task) for task in _shown(bank)}
     size = sum(x.nbytes for x in bank.weights())
     return JSONResponse(
         {"backbone": bank.backbone, "backbone_bytes": size, "tasks": about}
@@ -83,10 +85,10 @@ async def _tasks(service, _: Request) -> Response:
 
 async def _classify(service, request: Request) -> Response:
     """One image for every task, in one pass."""
-    tasks = list(service.bank.tasks.values())
+    tasks = _shown(service.bank)
     async with service.body(request) as body:
         image = await service.in_thread(_decoded, body)
-        found = await service.classify([(task, image) for task in tasks])
+        found = await service.predict([(task, image) for task in tasks])
     return JSONResponse(
         {
             task.name: [
@@ -100,26 +102,37 @@ async def _classify(service, request: Request) -> Response:
 
 async def _attention(service, request: Request) -> Response:
     """Where CLS looks, of the backbone alone and as it was tuned."""
-    task = service.task(request)
+    task = _asked(service, request)
     async with service.body(request) as body:
         found = await service.in_thread(_looks, task, body)
     return JSONResponse(found)
 
 
 async def _examples(service, request: Request) -> Response:
-    task = service.task(request)
+    task = _asked(service, request)
     source = await service.in_thread(_source, task)
     names = [task.classes[label] for label in source.labels]
     return JSONResponse({"labels": names})
 
 
 async def _example(service, request: Request) -> Response:
-    task, number = service.task(request), request.path_params["number"]
+    task, number = _asked(service, request), request.path_params["number"]
     source = await service.in_thread(_source, task)
     if number >= len(source):
         raise Refused(404, f"no example {number}; there are {len(source)}")
     [image] = await service.in_thread(source.read, [number])
     return Response(_png(image), headers={"content-type": "image/png"})
+
+
+def _shown(bank: Bank) -> list[Task]:
+    return [task for task in bank.tasks.values() if not task.dense]
+
+
+def _asked(service, request: Request) -> Task:
+    task = service.task(request)
+    if task.dense:
+        raise Refused(404, f"{task.name} gives each pixel a class, which no page shows")
+    return task
 
 
 def _decoded(body: bytes) -> np.ndarray:
@@ -131,6 +144,7 @@ def _decoded(body: bytes) -> np.ndarray:
 
 def _looks(task: Task, body: bytes) -> dict:
     view = task.view(_decoded(body))
+    assert isinstance(view, np.ndarray)  # `_asked` lets no other task through
     found = of_task(task, view)
     if found is None:
         raise Refused(404, f"{task.name}: its backbone has no attention of a CLS token")

@@ -5,7 +5,6 @@ import functools
 import io
 import itertools
 import pathlib
-from collections.abc import Iterable, Iterator
 
 import numpy as np
 from jaxtyping import UInt8
@@ -13,8 +12,7 @@ from PIL import Image as pillow
 from PIL import ImageDraw, ImageFont
 
 from vpt_jax.data.examples import Image
-from vpt_jax.serving.segmenter import Segmenter
-from vpt_jax.storage.files import make, write_bytes
+from vpt_jax.storage.files import write_bytes
 from vpt_jax.storage.paths import Folder
 
 COLUMNS = ("mask", "overlay", "classes")
@@ -22,29 +20,31 @@ OPACITY = 0.55
 LINE, MARGIN, LEGEND = 16, 6, 150  # of the legend [px]
 
 
-def write(
-    model: Segmenter,
-    images: Iterable[tuple[pathlib.Path, Image]],
-    folder: Folder,
-    taken: set[str],
-) -> Iterator[tuple[str, str, str]]:
-    """A mask and an overlay for each image; yields the row that `COLUMNS` names.
+class Album:
+    """A folder of pictures: a mask and an overlay for each image, under its name.
 
     Args:
-        model: That labels them.
-        images: Each with the file that it was read from.
-        folder: Where both go, under the image's own name.
-        taken: Names that other images have there; theirs are added.
+        folder: Which.
+        names: Of the classes.
+        numbers: What masks call them.
     """
-    images = list(images)
-    make(folder)
-    labels = model.predict([image for _, image in images])
-    for (path, image), of_image in zip(images, labels, strict=True):
-        name = _free(path.stem, taken)
-        mask, overlay = folder / f"{name}.png", folder / f"{name}_overlay.png"
-        write_bytes(mask, mask_png(of_image, model.numbers))
-        write_bytes(overlay, overlay_png(image, of_image, model.classes))
-        yield str(mask), str(overlay), shares(of_image, model.classes)
+
+    def __init__(
+        self, folder: Folder, names: tuple[str, ...], numbers: tuple[int, ...]
+    ):
+        self._folder, self._names, self._numbers = folder, names, numbers
+        self._taken = set[str]()
+
+    def add(
+        self, path: pathlib.Path, image: Image, labels: UInt8[np.ndarray, "h w"]
+    ) -> tuple[str, str, str]:
+        """The row that `COLUMNS` names, of an image and the file it was read from."""
+        name = _free(path.stem, self._taken)
+        mask = self._folder / f"{name}.png"
+        overlay = self._folder / f"{name}_overlay.png"
+        write_bytes(mask, mask_png(labels, self._numbers))
+        write_bytes(overlay, overlay_png(image, labels, self._names))
+        return str(mask), str(overlay), shares(labels, self._names)
 
 
 def _free(stem: str, taken: set[str]) -> str:

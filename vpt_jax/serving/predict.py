@@ -1,10 +1,12 @@
 """Classify image files with one tuned model or many, or label their pixels."""
 
 import csv
-import functools
+import itertools
 import json
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
 
 from vpt_jax.data.examples import Image
 from vpt_jax.data.images import SUFFIXES, find_images, read_image
@@ -13,7 +15,8 @@ from vpt_jax.progress import say
 from vpt_jax.serving import paint
 from vpt_jax.serving.bank import Bank
 from vpt_jax.serving.classifier import Classifier
-from vpt_jax.serving.segmenter import Segmenter
+from vpt_jax.serving.segmenter import numbers
+from vpt_jax.serving.tasks import Task
 from vpt_jax.storage.cache import at_hand
 from vpt_jax.storage.files import whole
 from vpt_jax.storage.paths import Folder
@@ -39,17 +42,14 @@ def predict_files(
     Raises:
         UserError: Nothing to classify, or another ending than these two.
     """
-    if isinstance(model, Segmenter):
-        place, taken = output.with_suffix(""), set[str]()
-        write = functools.partial(paint.write, model, folder=place, taken=taken)
-        return _predict(images, output, paint.COLUMNS, write)
-    objective = model.network.objective
+    columns, row = _shown(model, output.with_suffix(""))
 
     def rows(decoded: Decoded) -> Iterator[tuple]:
-        for of_image in model.predict([image for _, image in decoded]):
-            yield objective.row(of_image, model.classes)
+        found = model.predict([image for _, image in decoded])
+        for of_image, one in zip(decoded, found, strict=True):
+            yield row(*of_image, one)
 
-    return _predict(images, output, objective.COLUMNS, rows)
+    return _predict(images, output, columns, rows)
 
 
 def predict_tasks(
@@ -57,27 +57,38 @@ def predict_tasks(
 ) -> tuple[int, list[Folder]]:
     """The same for all tasks of a bank in one pass: a group of columns for each.
 
-    Columns are named 'pets class', 'pets probability'.
+    Columns are named 'pets class', 'pets probability'; pictures of the task 'pets' are
+    in a folder of that name.
     """
     tasks = list(bank.tasks.values())
+    shown = [_shown(task, output.with_suffix("") / task.name) for task in tasks]
     columns = tuple(
         f"{task.name} {column}"
-        for task in tasks
-        for column in task.shelf.network.objective.COLUMNS
+        for task, (columns, _) in zip(tasks, shown, strict=True)
+        for column in columns
     )
 
     def rows(decoded: Decoded) -> Iterator[tuple]:
         every = [image for _, image in decoded for _ in tasks]
         names = [task.name for _ in decoded for task in tasks]
         found = iter(bank.predict(every, names))
-        for _ in decoded:
-            row = ()
-            for task in tasks:
-                objective = task.shelf.network.objective
-                row += objective.row(next(found), task.classes)
-            yield row
+        for of_image in decoded:
+            parts = [row(*of_image, next(found)) for _, row in shown]
+            yield tuple(itertools.chain(*parts))
 
     return _predict(images, output, columns, rows)
+
+
+def _shown(
+    tuned: Classifier | Task, folder: Folder
+) -> tuple[tuple[str, ...], Callable[[pathlib.Path, Image, np.ndarray], tuple]]:
+    """The columns of a tuned task, and what they hold of a file, its image and what
+    was predicted of it; pictures go to `folder`."""
+    objective, names = tuned.network.objective, tuned.classes
+    if objective.DENSE:
+        album = paint.Album(folder, names, numbers(tuned.manifest))
+        return paint.COLUMNS, album.add
+    return objective.COLUMNS, lambda path, image, found: objective.row(found, names)
 
 
 def _predict(

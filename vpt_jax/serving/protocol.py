@@ -3,7 +3,8 @@
 Images come as `BYTES`, each an encoded file: base64 text in JSON, or raw with the
 binary extension (four bytes of length before each, `Inference-Header-Content-Length`
 says where they begin); or as `UINT8` pixels (n, h, w, 3), a list or raw. The answer has
-`probabilities` (n, C) and `class` (n); either raw where the request asks for that.
+`probabilities` (n, C) and `class` (n), or where each pixel gets a class `labels`
+(n, h, w), 0 to C - 1; each raw where the request asks for that.
 
 Source: open-inference-protocol 2 (rest and the binary tensor data extension as Triton
 Inference Server documents it); base64 as MLServer reads it.
@@ -14,12 +15,14 @@ import binascii
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
-PROBABILITIES, CLASS = "probabilities", "class"
+PROBABILITIES, CLASS, LABELS = "probabilities", "class", "labels"
+OUTPUTS = {False: (PROBABILITIES, CLASS), True: (LABELS,)}  # by whether it is dense
 HEADER = "inference-header-content-length"
 
 
@@ -51,12 +54,13 @@ class Request:
     outputs: dict[str, bool]
 
 
-def parse(body: bytes, header: str | None) -> Request:
+def parse(body: bytes, header: str | None, names=OUTPUTS[False]) -> Request:
     """A request's body.
 
     Args:
         body: All of it.
         header: The value of the `HEADER`, if it has one.
+        names: Of the outputs there are.
 
     Raises:
         Refused: 422, it is not as the protocol says.
@@ -73,9 +77,8 @@ def parse(body: bytes, header: str | None) -> Request:
     if not images:
         _refuse("the input holds no image")
     identity = content.get("id")
-    return Request(
-        images, None if identity is None else str(identity), _outputs(content)
-    )
+    identity = None if identity is None else str(identity)
+    return Request(images, identity, _outputs(content, names))
 
 
 def _number(text: str, most: int) -> int:
@@ -148,14 +151,14 @@ def _pixels(tensor: dict) -> np.ndarray:
     return values.astype(np.uint8)
 
 
-def _outputs(content: dict) -> dict[str, bool]:
-    wanted: Any = content.get("outputs") or [{"name": PROBABILITIES}, {"name": CLASS}]
+def _outputs(content: dict, names: tuple[str, ...]) -> dict[str, bool]:
+    wanted: Any = content.get("outputs") or [{"name": name} for name in names]
     raw = bool(_parameter(content, "binary_data_output"))
     found = {}
     for output in wanted if isinstance(wanted, list) else [wanted]:
         name = output.get("name") if isinstance(output, dict) else None
-        if name not in (PROBABILITIES, CLASS):
-            _refuse(f"no output {name!r}; there are: {PROBABILITIES}, {CLASS}")
+        if name not in names:
+            _refuse(f"no output {name!r}; there are: {', '.join(names)}")
         own = _parameter(output, "binary_data")
         found[name] = raw if own is None else bool(own)
     return found
@@ -169,19 +172,20 @@ def _parameter(of: dict, name: str) -> Any:
 def answer(
     model: str,
     request: Request,
-    found: Float[np.ndarray, "n C"],
+    found: Float[np.ndarray, "n C"] | UInt8[np.ndarray, "n h w"],
     classes: tuple[str, ...],
 ) -> tuple[bytes, dict[str, str]]:
-    """The body of the answer and its headers."""
-    names = [classes[k] for k in found.argmax(-1)]
+    """The body of the answer and its headers.
+
+    Args:
+        model: Its name.
+        request: What was asked.
+        found: Probabilities, or labels.
+        classes: Their names.
+    """
     outputs, raw = [], b""
     for name, is_raw in request.outputs.items():
-        if name == PROBABILITIES:
-            about = {"shape": list(found.shape), "datatype": "FP32"}
-            plain, packed = found.ravel().tolist, found.astype("<f4").tobytes
-        else:
-            about = {"shape": [len(names)], "datatype": "BYTES"}
-            plain, packed = names.copy, lambda: b"".join(map(_packed, names))
+        about, plain, packed = _tensor(name, found, classes)
         if is_raw:
             raw += (part := packed())
             about["parameters"] = {"binary_data_size": len(part)}
@@ -198,13 +202,31 @@ def answer(
     return text + raw, headers
 
 
+def _tensor(
+    name: str, found: np.ndarray, classes: tuple[str, ...]
+) -> tuple[dict, Callable[[], list], Callable[[], bytes]]:
+    """An output: what it is, and its values as a list and raw."""
+    if name == CLASS:
+        names = [classes[k] for k in found.argmax(-1)]
+        about = {"shape": [len(names)], "datatype": "BYTES"}
+        return about, names.copy, lambda: b"".join(map(_packed, names))
+    datatype, kind = ("UINT8", "u1") if name == LABELS else ("FP32", "<f4")
+    about = {"shape": list(found.shape), "datatype": datatype}
+    return about, found.ravel().tolist, lambda: found.astype(kind).tobytes()
+
+
 def _packed(name: str) -> bytes:
     encoded = name.encode()
     return len(encoded).to_bytes(4, "little") + encoded
 
 
-def metadata(name: str, num_classes: int) -> dict:
-    """What the protocol asks of a model."""
+def metadata(name: str, num_classes: int, names: tuple[str, ...]) -> dict:
+    """What the protocol asks of a model, whose outputs have these `names`."""
+    known = {
+        PROBABILITIES: {"datatype": "FP32", "shape": [-1, num_classes]},
+        CLASS: {"datatype": "BYTES", "shape": [-1]},
+        LABELS: {"datatype": "UINT8", "shape": [-1, -1, -1]},
+    }
     return {
         "name": name,
         "versions": ["1"],
@@ -217,10 +239,7 @@ def metadata(name: str, num_classes: int) -> dict:
                 "parameters": {"content_type": "base64"},
             }
         ],
-        "outputs": [
-            {"name": PROBABILITIES, "datatype": "FP32", "shape": [-1, num_classes]},
-            {"name": CLASS, "datatype": "BYTES", "shape": [-1]},
-        ],
+        "outputs": [{"name": output, **known[output]} for output in names],
     }
 
 

@@ -16,6 +16,11 @@ from vpt_jax.training.judge import judge
 from vpt_jax.types import Tree
 
 
+def numbers(manifest: dict) -> tuple[int, ...]:
+    """What masks of the task of an export call its classes."""
+    return tuple(manifest.get("numbers", range(len(manifest["classes"]))))
+
+
 @dataclasses.dataclass(frozen=True)
 class Segmenter(Classifier):
     """A backbone with what was tuned on it; `network.inference` says how it looks."""
@@ -23,8 +28,7 @@ class Segmenter(Classifier):
     @property
     def numbers(self) -> tuple[int, ...]:
         """What masks of the task call the classes."""
-        known = range(len(self.classes))
-        return tuple(self.manifest.get("numbers", known))
+        return numbers(self.manifest)
 
     def predict(self, images: Sequence[Image]) -> list[UInt8[np.ndarray, "_ _"]]:
         """The class, 0 to C - 1, of each pixel of RGB images of any sizes."""

@@ -5,6 +5,7 @@ other. A batch gathers a row for each of its images, and one program runs them a
 
     rows (B, n), frozen, images (B, h, w, 3)  ->  what the head gives, (B, ...)
 
+where an image is a window of one if each pixel gets a class (`training.pixels`), and
 in which the frozen products stay one product for the whole batch. The table is no
 argument of that program, so that it grows without a compilation of the network. Where
 the rows of a batch would take more memory than `GATHERED` (full tuning: a backbone
@@ -13,6 +14,7 @@ each) a batch is of one task.
 
 import collections
 import functools
+import itertools
 import math
 import threading
 from collections.abc import Callable
@@ -26,7 +28,7 @@ from jaxtyping import Array, Float, Float32, Int32
 from vpt_jax import parallel
 from vpt_jax.model import Model
 from vpt_jax.network import Network
-from vpt_jax.training import programs
+from vpt_jax.training import pixels, programs
 from vpt_jax.training.step import merged
 from vpt_jax.types import Tree
 
@@ -40,6 +42,8 @@ class Shelf:
     Attributes:
         network: The tasks' common one, of as many classes as the widest may have.
         mixes: Whether the images of a batch may be of different tasks.
+        batches: How many images run at once.
+        sides: Of the images that it takes [px].
     """
 
     def __init__(self, network: Network, mesh: Mesh, max_batch: int):
@@ -49,12 +53,15 @@ class Shelf:
         _, trainable, _, stats = network.parts
         self._like = trainable, stats
         self._size = sum(math.prod(x.shape) for x in jax.tree.leaves(self._like))
-        self.mixes = 4 * self._size * max_batch <= GATHERED
-        self.batches = _powers(mesh.size, max_batch)
+        self.batches, self.sides = _powers(mesh.size, max_batch), (network.image_size,)
+        if network.objective.DENSE:
+            self.batches = _powers(mesh.size, min(max_batch, pixels.BATCH))
+            self.sides = pixels.sides(network)
+        self.mixes = 4 * self._size * self.batches[-1] <= GATHERED
         self._lock = threading.Lock()  # of the table: a write takes the old one's place
         self._table = self._zeros(FIRST)
         self._free = collections.deque(range(FIRST))
-        self._compiled: dict[int, jax.stages.Compiled] = {}
+        self._compiled: dict[tuple[int, int], jax.stages.Compiled] = {}
         self._applied: dict[Callable, Callable] = {}
         self._prepare_table()
 
@@ -93,15 +100,15 @@ class Shelf:
 
         Args:
             slots: Of each image; equal ones where the shelf does not mix.
-            images: At most as many as a batch has, resized.
+            images: At most as many as a batch has, of one of the `sides`.
         """
-        size = self._fitting(len(images))
+        size, side = self._fitting(len(images)), images.shape[1]
         fill = size - len(images)
         images = np.pad(images, [(0, fill)] + [(0, 0)] * 3, mode="edge")
         wanted = np.array(slots + slots[-1:] * fill if self.mixes else slots[:1])
         with self._lock:
             rows = self._take[len(wanted)](self._table, wanted.astype(np.int32))
-        return self._program(size)(rows, self._frozen, images)
+        return self._program(size, side)(rows, self._frozen, images)
 
     def apply(self, function: Callable, slot: int, images: Array):
         """`function(model, images)` of one task's network, compiled once."""
@@ -120,20 +127,20 @@ class Shelf:
         return next(size for size in self.batches if size >= count)
 
     def compile(self) -> None:
-        """Compile for every size of a batch, so that none has to wait later."""
-        for size in self.batches:
-            self._program(size)
+        """Compile for every batch of images, so that none has to wait later."""
+        for size, side in itertools.product(self.batches, self.sides):
+            self._program(size, side)
 
     @property
     def row_bytes(self) -> int:
         """What a task takes on each device."""
         return 4 * self._size
 
-    def _program(self, size: int) -> jax.stages.Compiled:
-        if size not in self._compiled:
-            network = self.network
-            side, where = network.image_size, parallel.over_batch(self._mesh)
-            kind = np.float32 if network.preset.resize == "legacy" else np.uint8
+    def _program(self, size: int, side: int) -> jax.stages.Compiled:
+        if (size, side) not in self._compiled:
+            network, where = self.network, parallel.over_batch(self._mesh)
+            pillow = network.preset.resize != "legacy" and not network.objective.DENSE
+            kind = np.uint8 if pillow else np.float32  # as `Task.view` gives them
             raw = jax.ShapeDtypeStruct((size, side, side, 3), kind)
             rows = (size if self.mixes else 1, self._size)
             rows = jax.ShapeDtypeStruct(
@@ -141,9 +148,10 @@ class Shelf:
             )
 
             def outputs(rows, frozen, raw):
-                x = jax.lax.with_sharding_constraint(network.normalised(raw), where)
+                x = network.normalised(raw, side)
+                x = jax.lax.with_sharding_constraint(x, where)
                 if not self.mixes:
-                    return self._model(rows[0], frozen)(x)
+                    return self._outputs(rows[0], frozen, x)
                 rows = jax.lax.with_sharding_constraint(rows, where)
                 one = jax.vmap(self._one, in_axes=(0, None, 0))
                 return one(rows, frozen, x)
@@ -152,11 +160,17 @@ class Shelf:
                 parallel.traced_on(self._mesh, outputs),
                 out_shardings=parallel.replicated(self._mesh),
             )
-            self._compiled[size] = program.lower(rows, self._frozen, raw).compile()
-        return self._compiled[size]
+            program = program.lower(rows, self._frozen, raw)
+            self._compiled[size, side] = program.compile()
+        return self._compiled[size, side]
 
     def _one(self, row, frozen, image):
-        return self._model(row, frozen)(image[None])[0]
+        return self._outputs(row, frozen, image[None])[0]
+
+    def _outputs(self, row, frozen, images):
+        model = self._model(row, frozen)
+        dense = self.network.objective.DENSE
+        return pixels.of_windows(model, images) if dense else model(images)
 
     def _model(self, row: Float[Array, " n"], frozen: Tree) -> Model:
         leaves, start = [], 0

@@ -8,16 +8,16 @@ Shapes depend on the windows and on the number of windows, never on the size of 
 image, so few programs serve all.
 """
 
-import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import UInt8
+from jaxtyping import Array, Float, Float32, UInt8
 
 from vpt_jax import parallel
 from vpt_jax.bilinear import matrix
@@ -37,6 +37,20 @@ Tuned = tuple[Tree, Tree]
 Labels = UInt8[np.ndarray, "T _ _"]
 
 
+class Look(NamedTuple):
+    """How an image is seen.
+
+    Attributes:
+        extents: Its height and width [px].
+        views: Of it.
+        windows: Of each view, in the order of `View.cut`.
+    """
+
+    extents: tuple[int, int]
+    views: Sequence[windows.View]
+    windows: list[Float32[np.ndarray, "_ _ _ 3"]]
+
+
 def labelled(
     network: Network,
     mesh: Mesh,
@@ -54,22 +68,36 @@ def labelled(
         source: The images.
         several: Whether to look at several scales, each mirrored as well.
     """
-    look = functools.partial(_look, network, source, several)
-    seen = ahead(look, 0, len(source))
-    while group := [found for _, found in zip(range(GROUP), seen, strict=False)]:
-        logits = _logits(network, mesh, tuned, frozen, [cut for *_, cut in group])
-        for (image, views, _), of_views in zip(group, logits, strict=True):
-            yield image, _labels(image.shape[:2], views, of_views)
+
+    def seen(index: int) -> tuple[Image, Look]:
+        [image] = source.read([index])
+        return image, look(network, image, several)
+
+    images = ahead(seen, 0, len(source))
+    while group := [found for _, found in zip(range(GROUP), images, strict=False)]:
+        cut = [looked.windows for _, looked in group]
+        logits = _logits(network, mesh, tuned, frozen, cut)
+        for (image, looked), of_views in zip(group, logits, strict=True):
+            yield image, labels(looked, of_views)
 
 
-def _look(network: Network, source: Source, several: bool, index: int):
-    """(image, views of it, the windows of each)."""
-    [image] = source.read([index])
-    patch = network.pretrained.config.patch  # pyright: ignore[reportAttributeAccessIssue]
+def look(network: Network, image: Image, several: bool) -> Look:
+    """An image as a network sees it, at one scale or at several."""
     height, width, _ = image.shape
+    views = _views(network, height, width, several)
+    return Look((height, width), views, [view.cut(image[..., :3]) for view in views])
+
+
+def sides(network: Network) -> tuple[int, ...]:
+    """Of the windows of any image [px]."""
+    views = _views(network, 1, 1, network.inference.several)
+    return tuple(sorted({view.window for view in views}))
+
+
+def _views(network: Network, height: int, width: int, several: bool):
+    patch = network.pretrained.config.patch  # pyright: ignore[reportAttributeAccessIssue]
     size = network.image_size, patch
-    views = windows.views(height, width, *size, network.inference, several)
-    return image, views, [view.cut(image[..., :3]) for view in views]
+    return windows.views(height, width, *size, network.inference, several)
 
 
 def _logits(network: Network, mesh: Mesh, tuned, frozen, cut: list) -> list[list]:
@@ -101,9 +129,7 @@ def make_windows(network: Network, mesh: Mesh, window: int):
     """Compiled `windows(trainable, stats, frozen, raw) -> logits (T, B, m, m, C)`."""
 
     def one(trainable, stats, frozen, x):
-        model = merged(network, mesh, trainable, frozen, stats)
-        regrid(model, window)
-        return model(x).main
+        return of_windows(merged(network, mesh, trainable, frozen, stats), x)
 
     def run(trainable, stats, frozen, raw):
         spread = parallel.over_batch(mesh)
@@ -113,6 +139,12 @@ def make_windows(network: Network, mesh: Mesh, window: int):
 
     run = parallel.traced_on(mesh, run)
     return jax.jit(run, out_shardings=parallel.replicated(mesh))
+
+
+def of_windows(model: Model, x: Float[Array, "B s s 3"]) -> Float[Array, "B m m C"]:
+    """Logits of normalised windows of any size."""
+    regrid(model, x.shape[1])
+    return model(x).main
 
 
 def regrid(model: Model, window: int) -> None:
@@ -128,10 +160,16 @@ def regrid(model: Model, window: int) -> None:
     backbone.pos_embed = nnx.Param(jnp.concatenate([first, grid], axis=1))
 
 
-def _labels(extents: tuple[int, ...], views, logits: list) -> Labels:
-    """The class of each pixel, tile by tile."""
-    height, width = extents
-    matrices = [view.back(x.shape[2]) for view, x in zip(views, logits, strict=True)]
+def labels(looked: Look, logits: Sequence[Float[Array, "T _ _ _ C"]]) -> Labels:
+    """The class of each pixel of an image, tile by tile.
+
+    Args:
+        looked: How it was seen.
+        logits: Of the windows of each view.
+    """
+    height, width = looked.extents
+    pairs = zip(looked.views, logits, strict=True)
+    matrices = [view.back(x.shape[2]) for view, x in pairs]
     found = np.empty((len(logits[0]), height, width), np.uint8)
     for top in range(0, height, TILE):
         for left in range(0, width, TILE):
