@@ -1,4 +1,4 @@
-"""Where the suite's time goes: by file, and the slowest tests.
+"""Where the suite's time goes: by room, by file, and the slowest tests.
 
 python tools/suite_times.py                      # the plain suite
 python tools/suite_times.py -n 0 tests/serving   # anything that pytest takes
@@ -17,7 +17,7 @@ FILES, TESTS = 40, 25  # that are shown
 
 
 def main() -> int:
-    """Run pytest, print both tables; pytest's exit code."""
+    """Run pytest, print the tables; pytest's exit code."""
     with tempfile.TemporaryDirectory() as folder:
         report = pathlib.Path(folder) / "suite.xml"
         # xunit1 says which file a test is of.
@@ -30,14 +30,19 @@ def main() -> int:
 
 def tables(report: ElementTree.ElementTree) -> str:
     """Of a report of pytest's."""
-    files, counts, tests = collections.Counter(), collections.Counter(), {}
+    rooms, files, counts = (collections.Counter() for _ in range(3))
+    tests = {}
     for case in report.iter("testcase"):
         file, seconds = case.get("file", "?"), float(case.get("time", 0))
-        files[file] += seconds
-        counts[file] += 1
+        room = pathlib.PurePath(file).parts[1:-1] or (".",)
+        for counter, key in ((rooms, room[0]), (files, file)):
+            counter[key] += seconds
+            counts[key] += 1
         tests[f"{file}::{case.get('name')}"] = seconds
     shown = [f"{files.total():9.1f} s  {len(tests):5} tests"]
-    shown += [f"{s:9.1f} s  {counts[f]:5}  {f}" for f, s in files.most_common(FILES)]
+    for counter in (rooms, files):
+        most = counter.most_common(FILES)
+        shown += ["", *(f"{s:9.1f} s  {counts[name]:5}  {name}" for name, s in most)]
     slowest = collections.Counter(tests).most_common(TESTS)
     return "\n".join([*shown, "", *(f"{s:9.1f} s  {name}" for name, s in slowest)])
 
