@@ -9,6 +9,7 @@ import logging
 import os
 import pathlib
 import sys
+import warnings
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -304,7 +305,10 @@ def plan(_) -> int:
     output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
     if output is not None and output.suffix != ".json":
         raise UserError(f"--output {output} must end in .json")
-    found = planning.plan(config, on, _OF.value == "sweep")
+    with warnings.catch_warnings():
+        # Programs for devices that are not here cannot be loaded from the cache.
+        warnings.filterwarnings("ignore", "Error reading persistent compilation cache")
+        found = planning.plan(config, on, _OF.value == "sweep")
     show.show(found, _PRICE.value)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
