@@ -91,6 +91,7 @@ def tags(monkeypatch):
     return module
 
 
+@pytest.mark.slow
 def test_the_example_of_a_task_is_tuned_swept_and_used(tags, tiny, tmp_path, capsys):
     tiny.task, tiny.optim.lr, tiny.seeds = "tagged", 1.0, (1, 2)
     tiny.data.split, tiny.val_every = "train800", 1

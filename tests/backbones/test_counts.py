@@ -86,7 +86,17 @@ def test_every_backbone_is_here():
     assert {name: entry.num_params for name, entry in zoo.ZOO.items()} == COUNTS
 
 
-@pytest.mark.parametrize("name", backbones.CONFIGS)
+# The first of each family; the others are slow.
+FIRST = {type(config): name for name, config in reversed(backbones.CONFIGS.items())}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in FIRST.values() else pytest.mark.slow)
+        for name in backbones.CONFIGS
+    ],
+)
 def test_parameter_count_equals_the_published_one(name):
     model = backbones.abstract(backbones.CONFIGS[name])
     assert count(nnx.as_pure(nnx.state(model, nnx.Param))) == COUNTS[name]

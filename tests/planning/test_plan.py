@@ -91,9 +91,8 @@ def test_outputs_of_frozen_blocks_are_planned_as_they_run(tiny):
     assert programs == {"init": 1, "prefix": 10, "chunk": 12, "outputs": 1}
 
 
-@pytest.mark.parametrize(
-    ("every", "scorings"), [pytest.param(0, 1, marks=pytest.mark.slow), (2, 2)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("every", "scorings"), [(0, 1), (2, 2)])
 def test_validation_images_are_scored_as_often_as_a_run_does(tiny, every, scorings):
     """Every so many of the three epochs, and after the last."""
     tiny.data.split, tiny.val_every = "train800", every
@@ -105,6 +104,7 @@ def test_validation_images_are_scored_as_often_as_a_run_does(tiny, every, scorin
         assert calls["outputs"] == 2 * scorings + test_batches
 
 
+@pytest.mark.slow
 def test_a_sweep(tiny):
     """Four points, two at once; then two seeds on all images."""
     tiny.sweep.base_lrs, tiny.sweep.weight_decays = (0.3, 0.03), (1e-3, 0.0)
@@ -185,6 +185,7 @@ def test_gpus_need_their_compiler(monkeypatch):
         target.find("v5e:2x4")
 
 
+@pytest.mark.slow
 def test_a_compiler_that_gives_up_says_how_much_it_wanted(tiny, monkeypatch):
     """As that for TPU, which knows how much memory its chips have."""
 

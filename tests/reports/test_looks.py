@@ -1,12 +1,14 @@
 """The picture shows each network's own attention, and what it takes images for."""
 
 import numpy as np
+import pytest
 from reports.test_seen import examples_of, tuned_of
 
 from vpt_jax.reports import looks
 from vpt_jax.serving import attention
 
 
+@pytest.mark.slow
 def test_a_row_for_each_network():
     tuned = {"plain": tuned_of("linear"), "deep": tuned_of("prompt", length=2)}
     examples = examples_of(3)

@@ -131,6 +131,7 @@ def test_where_inputs_are_kept_is_decided_once(tiny, tmp_path, places, monkeypat
     assert places == [inputs.STREAMED] * 2
 
 
+@pytest.mark.slow
 def test_all_cohorts_of_a_sweep_read_from_one_place(
     tiny, tmp_path, places, monkeypatch
 ):

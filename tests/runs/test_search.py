@@ -135,6 +135,7 @@ def test_the_choice_is_obeyed(found, new_searched, tmp_path, monkeypatch):
     assert vpt_jax.tune(new_searched(), tmp_path)["lr"] == 0.25
 
 
+@pytest.mark.slow
 def test_streamed_images(tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(grids.LEARNING_RATES, "prompt", (0.4, 0.004))
     tiny.optim.lr, tiny.cache.images_gb, tiny.epochs = "auto", 0.0, 1

@@ -285,6 +285,7 @@ def test_a_suite_has_one_backbone(small, tmp_path, monkeypatch, capsys):
     assert "error: cifar100: task cifar100" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_halving(small, tmp_path):
     small.epochs, small.sweep.halving = 10, 2
     small.sweep.base_lrs = (0.3, 0.03, 0.003)
