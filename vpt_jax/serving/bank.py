@@ -224,8 +224,12 @@ class Bank:
         which is all but position embeddings: see `ViTConfig.corners`."""
         dtype = jnp.dtype(self.precision)
         found = checkpoints.load(
-            *(self.backbone, self.checkpoint, size),
-            **{"dtype": dtype, "frozen_dtype": dtype, "corners": corners},
+            self.backbone,
+            self.checkpoint,
+            size,
+            dtype=dtype,
+            frozen_dtype=dtype,
+            corners=corners,
         )
         params = parallel.place(found.params, parallel.replicated(self._mesh))
         for other in self._loaded.values():

@@ -54,7 +54,9 @@ class Request:
     outputs: dict[str, bool]
 
 
-def parse(body: bytes, header: str | None, names=OUTPUTS[False]) -> Request:
+def parse(
+    body: bytes, header: str | None, names: tuple[str, ...] = OUTPUTS[False]
+) -> Request:
     """A request's body.
 
     Args:
