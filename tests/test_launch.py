@@ -63,6 +63,12 @@ def test_a_mistake_in_the_flags(refused, arguments, names):
     ("arguments", "names"),
     [
         ([], ["--mode train needs --config"]),
+        (["--config.epochs=3"], ["--mode train needs --config"]),
+        (["--config.epoch=3"], ["unknown --config.epoch;", "method.length"]),
+        (
+            ["--mode=eval", "--workdir=none", "--config.epochs=3"],
+            ["cannot heed --config.epochs", "data.test_examples"],
+        ),
         (
             ["--config=configs/none.py"],
             ["configs/none.py", "no such file", "ablations, fgvc"],
@@ -282,7 +288,8 @@ def test_a_config_of_another_run_is_refused(command, refused, new_tiny, tmp_path
     ):
         line = refused("--mode=eval", f"--config={named}", "--workdir", workdir)
         assert all(part in line for part in parts), line
-    same = "--config=configs/vtab.py:digits,vpt-deep,vit_test"
+    same = ["--config=configs/vtab.py:digits,vpt-deep,vit_test"]
     fewer = "--config.data.test_examples=20"
-    code, out, err = command("--mode=eval", same, fewer, "--workdir", workdir)
-    assert (code, err) == (0, "") and "n_test" in out and " 20 " in out
+    for named in (same, []):
+        code, out, err = command("--mode=eval", *named, fewer, "--workdir", workdir)
+        assert (code, err) == (0, "") and "n_test" in out and " 20 " in out

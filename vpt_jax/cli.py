@@ -28,9 +28,13 @@ _CONFIG = config_flags.DEFINE_config_file(
 
 
 class _Named(ConfigFileFlagParser):
-    """Takes the name of a shipped configuration as well."""
+    """Takes the name of a shipped configuration as well, and none, see `_config`."""
 
     def parse(self, path: str):
+        if not path:
+            from vpt_jax.config import base
+
+            return base(task="")
         return super().parse(shipped.located(path))
 
 
@@ -125,6 +129,8 @@ def main() -> None:
 
 def parse(argv: list[str]) -> list[str]:
     """Read the flags; a mistake is one line and exit code 2."""
+    if _keys(argv) and not _config_file(argv):
+        argv.insert(1, "--config=")  # else no key would be known
     try:
         rest = flags.FLAGS(argv)
         if _CONFIG.value is not None:
@@ -173,7 +179,7 @@ def train(_) -> int:
     from vpt_jax import parallel
     from vpt_jax.reports import summary
 
-    config = need(_CONFIG.value, "--config")
+    config = need(_config(), "--config")
     if config.sweep.variants:
         count = len(config.sweep.variants)
         raise UserError(
@@ -192,7 +198,7 @@ def sweep(_) -> int:
     from vpt_jax.storage.paths import located
     from vpt_jax.sweeps.run import default_path, sweep
 
-    config = need(_CONFIG.value, "--config")
+    config = need(_config(), "--config")
     workdir = _one_workdir() or default_path(config)
     results = sweep(config, workdir)
     if parallel.is_first():
@@ -286,7 +292,7 @@ def doctor(_) -> int:
     """Say what is ready and what is missing."""
     from vpt_jax import doctor as checks
 
-    found = checks.check(need(_CONFIG.value, "--config"))
+    found = checks.check(need(_config(), "--config"))
     checks.show(found)
     return 0 if all(line.ready for line in found) else 2
 
@@ -300,7 +306,7 @@ def plan(_) -> int:
     from vpt_jax.planning import show, target
     from vpt_jax.storage.files import write_json
 
-    config = need(_CONFIG.value, "--config")
+    config = need(_config(), "--config")
     on = target.find(need(_ON.value, "--on, such as v5e:4x8"))
     output = pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None
     if output is not None and output.suffix != ".json":
@@ -321,7 +327,7 @@ def prepare(_) -> int:
     """Download and prepare the data of a task or a group of tasks."""
     from vpt_jax import data, prepare, progress
 
-    config = need(_CONFIG.value, "--config")
+    config = need(_config(), "--config")
     failed = 0
     for name in data.task_names(config.task):
         progress.say(f"{name} ...")
@@ -345,6 +351,12 @@ MODES = {
     "plan": plan,
 }
 _MODE = flags.DEFINE_enum("mode", "train", list(MODES), "What to do.")
+
+
+def _config():
+    """What --config names. Keys alone name nothing: they change what a run was of."""
+    config = _CONFIG.value
+    return config if config is not None and config.task else None
 
 
 def need(value, flag: str):
@@ -422,7 +434,7 @@ def _found(*obeyed: str):
     """
     from vpt_jax.serving.load import find
 
-    config, given = _CONFIG.value, _heeded(*obeyed)
+    config, given = _config(), _heeded(*obeyed)
     directory, manifest = find(_workdir(), _SEED.value)
     if config is not None:
         _refuse_another(config, manifest["config"])
