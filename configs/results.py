@@ -8,11 +8,12 @@ TASK: of vpt_jax/data, folder:PATH or tfds:NAME; BACKBONE: deit_ti16 unless give
 Images of at most 112 px, three seeds. A method whose frozen blocks are computed once
 is searched as in the paper: all of its grid, 100 epochs, the paper's batches. Any other
 has six learning rates, of which the better two go on after a third of the 30 epochs, in
-batches of 64; --config.epochs and --config.batch_size change that. The methods are
+batches of 64; --config.epochs and --config.batch_size change that. Their heads start
+fitted to the features (`optim.head_start`): from a random one, prompts in a small
+backbone need most of such few epochs until they classify anything. The methods are
 trained one after the other; the same command continues where it was killed.
 """
 
-import json
 import pathlib
 
 from vpt_jax import backbones, methods
@@ -24,12 +25,8 @@ TRAINED = (
     *("bias", "adapter", "lora", "vpt_shallow", "vpt_deep", "vpt_deep+bias"),
     "full",
 )
-BASE_LRS = {
-    # The lower part of the public grid: small backbones do not bear more.
-    "prompt": (2.5, 1.0, 0.5, 0.25, 0.1, 0.05),
-    # The public grid, and a point on either side and within.
-    "finetune": (1e-2, 5e-3, 2.5e-3, 1e-3, 5e-4, 1e-4),
-}
+# From the public grid of prompts, as far as small backbones bear, to fine-tuning's.
+BASE_LRS = "[2.5,0.6,0.15,0.04,0.01,0.0025]"
 
 
 def get_config(arg: str):
@@ -55,9 +52,8 @@ def _cached(method: str) -> str:
 
 
 def _trained(method: str) -> str:
-    recipe = methods.choose(method, {})[0].recipe
-    rates = json.dumps(BASE_LRS[recipe.kind.grid], separators=(",", ":"))
+    decay = methods.choose(method, {})[0].recipe.weight_decay
     return (
-        f"{method}: method.name={method} sweep.base_lrs={rates} "
-        f"sweep.weight_decays=[{recipe.weight_decay}]"
+        f"{method}: method.name={method} optim.head_start=fitted "
+        f"sweep.base_lrs={BASE_LRS} sweep.weight_decays=[{decay}]"
     )
