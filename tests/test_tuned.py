@@ -10,7 +10,7 @@ from vpt_jax.errors import UserError
 from vpt_jax.resolution import resolve
 
 ROW = tuned.Row(
-    *("digits", "vpt-deep", "vit_nano", 32, "sgd", 0.5, 0.01),
+    *("digits", "vpt-deep", "vit_nano", 32, "sgd", 0.5, 0.01, "fitted"),
     options="deep=True dropout=0.0 init=normal length=3",
     **{"epochs": 30, "batch_size": 128, "metric": "top1", "val": 90.5},
     source="6 trials in runs/digits",
@@ -44,6 +44,7 @@ def test_a_run_takes_them_up(file):
     run = resolve(config)
     # Of two image sizes that nearest to the backbone's own; scaled by this batch.
     assert (run.optimizer.lr, run.optimizer.weight_decay) == (0.125, 0.01)
+    assert run.optimizer.head_start == "fitted"
     [choice] = run.network.method
     found = choice.config
     assert (found.length, found.dropout, found.init, found.deep) == (

@@ -27,6 +27,7 @@ class Row:
         optimizer: Of `training.optim`.
         base_lr: Per 256 images.
         weight_decay: Of that optimizer.
+        head_start: Of `training.head_start.HEAD_STARTS`.
         options: Of the method: 'deep=True length=10'.
         epochs, batch_size: Of the winner's runs.
         metric, val: Score on the validation images, and what it is.
@@ -40,6 +41,7 @@ class Row:
     optimizer: str
     base_lr: float
     weight_decay: float
+    head_start: str
     options: str
     epochs: int
     batch_size: int
@@ -117,6 +119,7 @@ def apply(config: Config, path: pathlib.Path) -> None:
     row = fitting[0]
     config.optim.name, config.optim.base_lr = row.optimizer, row.base_lr
     config.optim.weight_decay = row.weight_decay
+    config.optim.head_start = row.head_start
     for pair in row.options.split():
         key, _, value = pair.partition("=")
         if key not in config.method:

@@ -37,10 +37,14 @@ def test_trials_runs_and_time(tmp_path):
         folder.mkdir(parents=True)
         rounds = [[10, count], [30, 2]]
         (folder / "plan.json").write_text(json.dumps({"rounds": rounds}))
+    config = {"optim": {"head_start": "fitted"}}
+    (tmp_path / "b" / "final").mkdir()
+    (tmp_path / "b" / "final" / "config.json").write_text(json.dumps(config))
     table = provenance.table(collect(tmp_path)[0])
     rows = {r[0]: dict(zip(table.header, r, strict=True)) for r in table.rows}
     assert (rows["linear"]["grid"], rows["linear"]["time [min]"]) == ("", "0.2")
     assert rows["vpt-deep"]["grid"] == "10 x 10, 4 x 30"
+    assert (rows["linear"]["head"], rows["vpt-deep"]["head"]) == ("", "fitted")
     assert rows["vpt-deep"]["runs"] == "2 x 100"
     assert rows["vpt-deep"]["time [min]"] == "0.3"  # 5 s of the grid, 12 s of the runs
     assert table.note.startswith("Of a sweep every point")

@@ -8,6 +8,7 @@ from vpt_jax.reports.outputs import is_report
 from vpt_jax.reports.result import Result, place
 from vpt_jax.storage.files import read_json
 from vpt_jax.storage.paths import Folder, every
+from vpt_jax.training.head_start import RANDOM
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,13 @@ class Run(Result):
     def swept(self) -> bool:
         """Whether its learning rate was chosen by a sweep."""
         return "sweep" in self.result
+
+    @property
+    def head_start(self) -> str:
+        """Of `training.head_start.HEAD_STARTS`; of earlier versions the random one."""
+        folder = self.path / "final" if self.swept else self.path
+        config = read_json(folder / "config.json") or {}
+        return config.get("optim", {}).get("head_start", RANDOM)
 
     @property
     def ablation(self) -> str:

@@ -5,6 +5,7 @@ from collections import Counter
 from vpt_jax.reports.collect import Run
 from vpt_jax.reports.table import Column, Table, build, number
 from vpt_jax.storage.files import read_json
+from vpt_jax.training.head_start import RANDOM
 
 _PROTOCOL = (
     "Of a sweep every point of the grid is trained on the training images and scored "
@@ -25,6 +26,12 @@ def table(runs: list[Run]) -> Table:
         Row("image [px]", lambda run: str(run.result["image_size"])),
         Row("trained on", lambda run: f"{run.result['n_train']:,}"),
         Row("batch", lambda run: str(run.result["batch_size"])),
+        Row(
+            "head",
+            lambda run: "" if run.head_start == RANDOM else run.head_start,
+            "Head: fitted to the features before the first step; else random.",
+            left=True,
+        ),
         Row("grid", _grid, "Grid: trials x epochs.", left=True),
         Row("runs", lambda run: f"{len(run.seeds)} x {run.result['epochs']}"),
         Row("where", where, left=True),

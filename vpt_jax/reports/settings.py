@@ -42,6 +42,7 @@ def _row(run: Run, root: Folder) -> tuned.Row:
         optimizer=content["optimizer"],
         base_lr=chosen["base_lr"],
         weight_decay=chosen["weight_decay"],
+        head_start=run.head_start,
         options=tuned.options_text(content["method_options"]),
         epochs=content["epochs"],
         batch_size=content["batch_size"],
