@@ -21,9 +21,9 @@ from vpt_jax.config import base
 from vpt_jax.errors import UserError
 
 CACHED = ("linear", "mlp-3", "partial-1")
-TRAINED = (
-    *("bias", "adapter", "lora", "vpt_shallow", "vpt_deep", "vpt_deep+bias"),
-    "full",
+TRAINED = (  # the most telling ones first
+    *("vpt_deep", "adapter", "bias", "full"),
+    *("lora", "vpt_shallow", "vpt_deep+bias"),
 )
 # From the public grid of prompts, as far as small backbones bear, to fine-tuning's.
 BASE_LRS = "[2.5,0.6,0.15,0.04,0.01,0.0025]"
