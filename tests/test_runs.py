@@ -22,6 +22,7 @@ from vpt_jax.errors import UserError
 from vpt_jax.progress import Bar
 from vpt_jax.resolution import resolve
 from vpt_jax.runs.run import default_path
+from vpt_jax.sweeps import run as sweeps
 from vpt_jax.training import inputs, loop
 from vpt_jax.training.optim import Hyper
 from vpt_jax.training.state import Checkpoints
@@ -145,6 +146,10 @@ def test_the_default_folder_of_a_run(tiny, task, name):
     path = default_path(dataclasses.replace(experiment, content=content))
     assert path.parent.name == "runs"
     assert path.name.startswith(f"{name}-prompt-vit_test-")
+    tiny.task = task
+    swept = sweeps.default_path(tiny)
+    assert swept.parent == path.parent
+    assert swept.name.startswith(f"sweep-{name}-{tiny.method.name}-vit_test-")
 
 
 # ---- what is trained and what is not

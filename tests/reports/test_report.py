@@ -210,6 +210,20 @@ def test_of_a_part_of_vtab_other_tasks_are_tested_too(tmp_path):
     assert [row["tasks"] for row in table(tmp_path, "tests_vit_b16")] == ["2"]
 
 
+def test_of_many_methods_vpt_deep_is_tested_against_each(tmp_path, monkeypatch):
+    def pairs(*methods):
+        for method in methods:
+            write_result(tmp_path / method, method, "dtd", [80.0, 81.0])
+        report.write(tmp_path)
+        return {row["methods"] for row in table(tmp_path, "welch_vit_b16")}
+
+    assert len(pairs("full", "linear", "vpt-deep")) == 3  # of few every pair
+    others = ("bias", "layernorm", "ssf")
+    for method in others:
+        monkeypatch.setitem(fakes.OPTIONS, method, (method, {}))
+    assert pairs(*others) == {f"vpt-deep - {m}" for m in ("full", "linear", *others)}
+
+
 def test_other_metrics_are_compared_among_themselves(tmp_path):
     """A lower-is-better error beside top-1 of the same tasks and methods."""
     write_result(tmp_path / "a", "full", "pets", 90.0)

@@ -5,11 +5,13 @@ branch on, process 0 reads for all. Files appear whole or not at all.
 """
 
 import contextlib
+import hashlib
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
+import re
 import secrets
 import socket
 import subprocess
@@ -98,6 +100,19 @@ class RunFolder:
             lock = locks.held(self.path / name, wait=False, instead=instead)
             parallel.first(lambda: held.enter_context(lock))
             yield
+
+
+def unnamed(
+    task: str, method: str, backbone: str, content: dict, prefix: str = ""
+) -> Folder:
+    """Where goes what nobody named: runs/<task>-<method>-<backbone>-<hash of content>.
+
+    Of a task that is a path, its last part.
+    """
+    text = json.dumps(content, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    task = re.sub(r"[^\w.]+", "-", task.rstrip("/").rsplit("/", 1)[-1])
+    return pathlib.Path("runs") / f"{prefix}{task}-{method}-{backbone}-{digest}"
 
 
 def difference(a: dict, b: dict, prefix: str = "") -> str:

@@ -1,10 +1,5 @@
 """`run`: an experiment from the folder to its result. A killed one continues."""
 
-import hashlib
-import json
-import pathlib
-import re
-
 import jax
 import numpy as np
 
@@ -15,7 +10,7 @@ from vpt_jax.errors import UserError
 from vpt_jax.experiment import Experiment
 from vpt_jax.progress import Bar, say
 from vpt_jax.runs import result, search
-from vpt_jax.runs.folder import RunFolder, difference, environment
+from vpt_jax.runs.folder import RunFolder, difference, environment, unnamed
 from vpt_jax.runs.train import Trial, train_trials
 from vpt_jax.storage.paths import Folder
 from vpt_jax.training import inputs, loop, programs
@@ -77,17 +72,10 @@ def run(
 
 
 def default_path(experiment: Experiment) -> Folder:
-    """runs/<task>-<method>-<backbone>-<hash of the whole configuration>.
-
-    Of a task that is a path, its last part.
-    """
-    text = json.dumps(experiment.content, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    task = experiment.content["task"].rstrip("/").rsplit("/", 1)[-1]
-    task = re.sub(r"[^\w.]+", "-", task)
-    network = experiment.network
-    name = f"{task}-{network.method_name}-{network.backbone.name}-{digest}"
-    return pathlib.Path("runs") / name
+    """runs/<task>-<method>-<backbone>-<hash of the whole configuration>."""
+    network, content = experiment.network, experiment.content
+    parts = content["task"], network.method_name, network.backbone.name
+    return unnamed(*parts, content)
 
 
 def _run_beside(experiment: Experiment, path: Folder) -> dict[str, dict]:

@@ -2,10 +2,7 @@
 leave it to this process. A killed sweep continues with the same command."""
 
 import dataclasses
-import hashlib
-import json
 import os
-import pathlib
 
 from vpt_jax import config as configs
 from vpt_jax.checkpoints import Pretrained
@@ -14,7 +11,7 @@ from vpt_jax.experiment import Experiment
 from vpt_jax.objectives import validation
 from vpt_jax.progress import SweepTable, say
 from vpt_jax.runs import run
-from vpt_jax.runs.folder import environment
+from vpt_jax.runs.folder import environment, unnamed
 from vpt_jax.storage import paths
 from vpt_jax.storage.locks import Busy
 from vpt_jax.storage.paths import Folder
@@ -79,11 +76,8 @@ def default_path(config: Config) -> Folder:
     """runs/sweep-<task>-<method>-<backbone>-<hash of what is tried>."""
     content = configs.to_dict(config)
     del content["sweep"]["shard"]
-    text = json.dumps(content, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    task = config.task.replace("/", "_").replace(":", "_")
-    parts = ("sweep", task, config.method.name, config.backbone.name, digest)
-    return pathlib.Path("runs") / "-".join(parts)
+    parts = config.task, config.method.name, config.backbone.name
+    return unnamed(*parts, content, prefix="sweep-")
 
 
 class Backbones:
