@@ -354,6 +354,24 @@ def test_ablations_and_their_table(tmp_path):
     ]
 
 
+def test_ablations_stay_apart_and_behind_the_methods(tmp_path):
+    """Two may have the same variant."""
+    write_result(tmp_path / "one", "vpt-deep", "digits", [60.0, 60.5])
+    for title in ("Sharing", "Learning"):
+        for k, label in enumerate(("P = 10", "P = 1")):
+            chosen = {"variant": label, "variant_position": k, "ablation": title}
+            folder = tmp_path / f"{title}{k}"
+            sweep = fakes.SWEEP | chosen
+            write_result(folder, "full", "digits", [50.0, 52.0], sweep=sweep)
+    report.write(tmp_path)
+    found = [(r["ablation"], r["variant"]) for r in table(tmp_path, "ablations")]
+    expected = [("Learning", "P = 10"), ("Learning", "P = 1")]
+    assert found == [*expected, ("Sharing", "P = 10"), ("Sharing", "P = 1")]
+    assert table(tmp_path, "runs")[0]["method"] == "vpt-deep"
+    figures = {"ablation_Learning_digits", "ablation_Sharing_digits"}
+    assert contents(tmp_path)[1] == figures
+
+
 def test_what_the_paper_says():
     score = paper.score
     assert score("vit_b16", "vpt-deep", "cifar100", "top1") == 78.8

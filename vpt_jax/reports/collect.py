@@ -49,7 +49,7 @@ class Run(Result):
     @property
     def ablation(self) -> str:
         """The title that its variants share; '' without."""
-        return self.result["sweep"].get("ablation", "")
+        return self.result["sweep"].get("ablation", "") if self.variant else ""
 
     @property
     def who(self) -> str:
@@ -141,7 +141,8 @@ def comparisons(runs: list[Run]) -> list[Comparison]:
 
 
 def collect(root: Folder) -> tuple[list[Run], list[str]]:
-    """(a run of each task, metric, head, method, variant, backbone; what is left out).
+    """(a run of each task, metric, head, method, backbone and, of each ablation,
+    variant; what is left out).
 
     Where there are several, a sweep counts before single runs, more finished seeds
     before fewer, then the first by path.
@@ -161,7 +162,8 @@ def collect(root: Folder) -> tuple[list[Run], list[str]]:
     best: dict[tuple, Run] = {}
     left_out = []
     for run in sorted(found, key=_rank):
-        key = (run.backbone, run.task, run.metric, run.head, run.method, run.variant)
+        key = (run.backbone, run.task, run.metric, run.head, run.method)
+        key += (run.ablation, run.variant)
         if key in best:
             used = best[key].path.relative_to(root)
             left_out.append(f"{run.path.relative_to(root)}: {used} is used instead")
@@ -222,5 +224,7 @@ def _order(run: Run):
     )
     position = next((k for k, match in enumerate(matches) if match), len(names))
     task = tasks.index(run.task) if run.task in tasks else len(tasks)
-    variant = run.result["sweep"]["variant_position"] if run.variant else 0
-    return run.backbone, position, run.method, variant, run.variant, task, run.task
+    what = (position, run.method)
+    if run.variant:  # behind the methods themselves, one ablation after the other
+        what = (len(names) + 1, run.ablation, run.result["sweep"]["variant_position"])
+    return run.backbone, what, run.variant, task, run.task

@@ -83,8 +83,7 @@ def _line(axis: Axes, lines: list[dict], key: str, colour, label: str, form: str
 def of_sweep(run: Run) -> list[Figure]:
     """The grid and all trials, where there are two or more."""
     records, trials = sweep_records(run.path), sweep_lines(run.path)
-    name = style.file_name(run.backbone, run.method, run.variant, run.task)
-    name = result.place(name, run.metric)
+    name = name_of(run)
     figures = []
     if len({(r["base_lr"], r["weight_decay"]) for r in winning_unit(records, run)}) > 1:
         label = run.result["sweep"]["label"]
@@ -97,6 +96,13 @@ def of_sweep(run: Run) -> list[Figure]:
         drawn = all_trials(trials, run.metric)
         figures.append(style.finish(f"trials_{name}", title, drawn, detail=True))
     return figures
+
+
+def name_of(run: Run) -> str:
+    """Part of the file names of what is drawn of this run alone."""
+    variant = f"{run.ablation} {run.variant}".strip()
+    name = style.file_name(run.backbone, run.method, variant, run.task)
+    return result.place(name, run.metric)
 
 
 def sweep_records(workdir: Folder) -> list[dict]:

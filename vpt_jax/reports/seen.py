@@ -16,8 +16,9 @@ from vpt_jax.data import preprocess
 from vpt_jax.data.examples import Examples
 from vpt_jax.errors import UserError
 from vpt_jax.progress import say
-from vpt_jax.reports import result, style
+from vpt_jax.reports import style
 from vpt_jax.reports.collect import Run
+from vpt_jax.reports.figures import name_of
 from vpt_jax.reports.style import Canvas, Figure
 from vpt_jax.serving.attention import attention
 from vpt_jax.serving.classifier import Classifier
@@ -37,8 +38,7 @@ def draw_all(runs: list[Run], num_images: int) -> list[Figure]:
         except UserError as error:
             say(f"no features of {run.path}: {error}")
             continue
-        name = style.file_name(run.backbone, run.method, run.variant, run.task)
-        name = result.place(name, run.metric)
+        name = name_of(run)
         title = f"t-SNE of test features, {run.who}"
         figure = tsne(features(tuned, examples), examples.labels)
         drawn.append(style.finish(f"tsne_{name}", title, figure))

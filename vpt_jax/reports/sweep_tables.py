@@ -62,6 +62,7 @@ def ablations(metric: str, runs: list[Run]) -> Table:
     """Variant by variant."""
     Row = Column[Run]
     columns = [
+        Row("ablation", lambda run: run.ablation, left=True),
         Row("variant", lambda run: run.variant, left=True),
         Row("backbone", lambda run: run.backbone, left=True),
         Row("task", lambda run: run.task, left=True),
