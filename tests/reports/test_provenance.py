@@ -48,3 +48,5 @@ def test_trials_runs_and_time(tmp_path):
     assert rows["vpt-deep"]["runs"] == "2 x 100"
     assert rows["vpt-deep"]["time [min]"] == "0.3"  # 5 s of the grid, 12 s of the runs
     assert table.note.startswith("Of a sweep every point")
+    total = "In all 4 runs and, to choose their settings, 2 trials, in 0.5 min."
+    assert total in table.note

@@ -42,10 +42,19 @@ def table(runs: list[Run]) -> Table:
             "test images.",
         ),
     ]
-    note = "Runs: seeds x epochs."
+    note = f"{_in_all(runs)} Runs: seeds x epochs."
     if any(run.swept for run in runs):
         note = f"{_PROTOCOL} {note}"
     return build("runs", "How each number was made", columns, runs, note)
+
+
+def _in_all(runs: list[Run]) -> str:
+    """'In all 12 runs and, to choose their settings, 40 trials, in 90.5 min.'"""
+    trials = sum(run.result["sweep"]["grid_trials"] for run in runs if run.swept)
+    minutes = sum(map(seconds, runs)) / 60
+    count = sum(len(run.seeds) for run in runs)
+    chosen = f" and, to choose their settings, {trials:,} trials" if trials else ""
+    return f"In all {count:,} runs{chosen}, in {number(minutes, 1)} min."
 
 
 def seconds(run: Run) -> float:
