@@ -353,11 +353,12 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(
     assert_same_run(tmp_path, result, reference)
 
 
-def test_sigterm_saves_first(tiny, tmp_path, reference, steps, monkeypatch):
+@pytest.mark.parametrize("at", [6, STEPS])
+def test_sigterm_saves_first(tiny, tmp_path, reference, steps, monkeypatch, at):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 1000)
 
     def terminate(self, done, *_):
-        if done == 6:
+        if done == at:
             os.kill(os.getpid(), signal.SIGTERM)
 
     handler = signal.getsignal(signal.SIGTERM)
@@ -368,7 +369,7 @@ def test_sigterm_saves_first(tiny, tmp_path, reference, steps, monkeypatch):
     assert end.value.code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is handler
     result = vpt_jax.tune(tiny, tmp_path)
-    assert steps == list(range(7, STEPS + 1))
+    assert steps == list(range(at + 1, STEPS + 1))
     assert_same_run(tmp_path, result, reference)
 
 

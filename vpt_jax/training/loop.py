@@ -141,7 +141,7 @@ def train(
             if over or killed or unsaved > CHECKPOINT_SECONDS:
                 checkpoints.save(done, state, train_seconds)
                 saved_at = time.perf_counter()
-            if killed and not over:
+            if killed:  # also after the last step: a sweep has more to do
                 checkpoints.close()
                 print(
                     f"SIGTERM after step {done}: saved; the same command continues",
