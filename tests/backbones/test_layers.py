@@ -1,5 +1,7 @@
 """BatchNorm as PyTorch computes it, written out in NumPy; gradients written out."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,6 +80,7 @@ def test_statistics_are_no_parameters_and_bfloat16_stays_outside():
 # ---- gradients written out
 
 Q, K, V = RNG.normal(size=(3, 2, 7, 2, 8))
+IMAGES, KERNEL = RNG.normal(size=(2, 5, 7, 3)), RNG.normal(size=(2, 3, 3, 8))
 ROWS, SCALE, SHIFT = RNG.normal(size=(2, 5, 8)), *RNG.normal(size=(2, 8))
 
 
@@ -97,7 +100,21 @@ def normalise(x, scale, bias):
     return layers._normalise(x, scale, bias, 1e-6, x.dtype)
 
 
+def convolved_by(layer, images, kernel, bias):
+    """5 x 7 pixels in patches of 2 x 3: a row and a column are left over."""
+    shape = 3, 8, kernel.shape[:2], kernel.shape[:2]
+    dtypes = {"dtype": images.dtype, "param_dtype": images.dtype}
+    made = layer(*shape, padding="VALID", **dtypes, rngs=nnx.Rngs(0))
+    made.kernel[...], made.bias[...] = kernel, bias
+    return made(images)
+
+
 OWN = {
+    "patches": (
+        functools.partial(convolved_by, layers.PatchEmbed),
+        functools.partial(convolved_by, nnx.Conv),
+        (IMAGES, KERNEL, SHIFT),
+    ),
     "norm": (normalise, plain_norm, (ROWS, SCALE, SHIFT)),
     "attention": (layers.attend, plain_attention, (Q, K, V)),
     "few ask": (layers.attend, plain_attention, (Q[:, :1], K, V)),

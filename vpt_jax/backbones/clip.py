@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from vpt_jax.backbones import positions
-from vpt_jax.backbones.layers import LayerNorm
+from vpt_jax.backbones.layers import LayerNorm, PatchEmbed
 from vpt_jax.backbones.vit import ViT, ViTConfig, sized
 from vpt_jax.types import Key
 
@@ -37,7 +37,7 @@ class CLIP(ViT):
     def __init__(self, config: ViTConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
         super().__init__(config, dtype=dtype, rngs=rngs)
         width, patch = config.width, (config.patch, config.patch)
-        self.patch_embed = nnx.Conv(
+        self.patch_embed = PatchEmbed(
             3,
             width,
             patch,

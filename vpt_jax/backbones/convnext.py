@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from vpt_jax.backbones.layers import DropPath, LayerNorm, Mlp
+from vpt_jax.backbones.layers import DropPath, LayerNorm, Mlp, PatchEmbed
 from vpt_jax.types import Key, fold
 
 
@@ -70,7 +70,7 @@ class Downsample(nnx.Module):
 
     def __init__(self, width: int, out: int, *, dtype, rngs: nnx.Rngs):
         self.norm = LayerNorm(width, dtype=dtype, rngs=rngs)
-        self.conv = nnx.Conv(
+        self.conv = PatchEmbed(
             width, out, (2, 2), (2, 2), padding="VALID", dtype=dtype, rngs=rngs
         )
 
@@ -114,7 +114,7 @@ class ConvNeXt(nnx.Module):
         self.config = config
         self.dtype = dtype
         width = config.widths[0]
-        self.stem = nnx.Conv(
+        self.stem = PatchEmbed(
             3, width, (4, 4), (4, 4), padding="VALID", dtype=dtype, rngs=rngs
         )
         self.stem_norm = LayerNorm(width, dtype=dtype, rngs=rngs)

@@ -96,6 +96,26 @@ def _norm_backward(saved, dy):
     return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(scale.dtype)
 
 
+class PatchEmbed(nnx.Conv):
+    """A convolution whose windows touch but do not overlap (strides of its kernel's
+    size, padding VALID), as one matrix product with the pixels of each patch.
+
+    Trials that train kernels of their own then need no grouped convolution, and the
+    kernel's gradient, which XLA for CPU convolves slowly, costs what the output does.
+    """
+
+    def __call__(self, images: Float[Array, "B h w C"]) -> Float[Array, "B n m D"]:
+        high, wide, channels, width = self.kernel.shape
+        rows, columns = images.shape[1] // high, images.shape[2] // wide
+        whole = images[:, : rows * high, : columns * wide].astype(self.dtype)
+        patches = whole.reshape(-1, rows, high, columns, wide * channels).swapaxes(2, 3)
+        patches = patches.reshape(-1, rows, columns, high * wide * channels)
+        out = patches @ self.kernel[...].astype(self.dtype).reshape(-1, width)
+        if self.bias is None:
+            return out
+        return out + self.bias[...].astype(self.dtype).reshape(1, 1, 1, -1)
+
+
 class BatchNorm(nnx.Module):
     """BatchNorm over all axes but the last, as PyTorch computes it.
 

@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from vpt_jax.backbones import positions
-from vpt_jax.backbones.layers import LayerNorm, Mlp, attend
+from vpt_jax.backbones.layers import LayerNorm, Mlp, PatchEmbed, attend
 from vpt_jax.backbones.vit import Block, ViTConfig, sized
 from vpt_jax.types import Key, fold
 
@@ -65,7 +65,7 @@ class SigLIP(nnx.Module):
         self.config = config
         self.dtype = dtype
         width, patch = config.width, (config.patch, config.patch)
-        self.patch_embed = nnx.Conv(
+        self.patch_embed = PatchEmbed(
             3, width, patch, patch, padding="VALID", dtype=dtype, rngs=rngs
         )
         self.pos_embed = nnx.Param(

@@ -19,7 +19,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Shaped
 
 from vpt_jax.backbones import kernels, tpu_attention
-from vpt_jax.backbones.layers import DropPath, LayerNorm, Mlp
+from vpt_jax.backbones.layers import DropPath, LayerNorm, Mlp, PatchEmbed
 from vpt_jax.types import Key, fold, widened
 
 EPSILON = 1e-5
@@ -262,7 +262,7 @@ class Swin(nnx.Module):
         self.config = config
         self.dtype = dtype
         patch, width = (config.patch, config.patch), config.embed_dim
-        self.patch_embed = nnx.Conv(
+        self.patch_embed = PatchEmbed(
             3, width, patch, patch, padding="VALID", dtype=dtype, rngs=rngs
         )
         self.patch_norm = LayerNorm(width, epsilon=EPSILON, dtype=dtype, rngs=rngs)

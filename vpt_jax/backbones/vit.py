@@ -13,7 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from vpt_jax.backbones import positions
-from vpt_jax.backbones.layers import Attention, DropPath, LayerNorm, Mlp
+from vpt_jax.backbones.layers import Attention, DropPath, LayerNorm, Mlp, PatchEmbed
 from vpt_jax.types import Key, fold
 
 
@@ -105,7 +105,7 @@ class ViT(nnx.Module):
         self.config = config
         self.dtype = dtype
         width, patch = config.width, (config.patch, config.patch)
-        self.patch_embed = nnx.Conv(
+        self.patch_embed = PatchEmbed(
             3, width, patch, patch, padding="VALID", dtype=dtype, rngs=rngs
         )
         self.cls = nnx.Param(jnp.zeros((1, 1, width)))

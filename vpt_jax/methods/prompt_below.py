@@ -80,7 +80,7 @@ def attach(model: Model, config: BelowConfig, rngs: nnx.Rngs) -> None:
             f"method prompt_below finds no plain {name} in {type(backbone).__name__}; "
             "name it before methods that wrap layers"
         )
-    wide = nnx.Conv(
+    wide = type(old)(
         3 + config.length,
         old.out_features,
         old.kernel_size,
