@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -120,6 +121,16 @@ class Stopped(Exception):
 
 def stop(*_):
     raise Stopped
+
+
+def test_trials_of_an_earlier_process_are_counted(small, tmp_path, monkeypatch, capsys):
+    small.sweep.trials = 2
+    monkeypatch.setattr(run.run, "run", stop)
+    for counts in (["2 of 4", "4 of 4"], ["4 of 4"]):
+        with pytest.raises(Stopped):
+            run.sweep(small, tmp_path)
+        assert re.findall("[0-9] of 4", capsys.readouterr().err) == counts
+        (tmp_path / "units/00/0-001/trials.jsonl").unlink()
 
 
 def test_the_test_images_are_read_after_the_selection(small, tmp_path, monkeypatch):

@@ -116,6 +116,8 @@ class UnitRun:
             if known is None:
                 known = self._decide(at_once, rounds, images, pretrained, setups)
                 self._folder.write(self._plan, known)
+            for before in self.cohorts():
+                table.done(self.title, before.records or [])
             while (cohort := self._next()) is not None:
                 own = self.unit.experiment.with_epochs(cohort.epochs)
                 setup = self._setup(own, images, pretrained, setups, known["inputs"])
