@@ -40,9 +40,14 @@ def refused(command):
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (["--config.epoch=3"], ["--config.epoch;", "epochs", "method.length"]),
-        (["--config.optim.rate", "1"], ["--config.optim.rate;", "optim.base_lr"]),
-        (["--config.method=linear"], ["--config.method;", "method.name"]),
+        (
+            ["--config.epoch=3"],
+            ["--config.epoch;", "--config.epochs?", "method.length"],
+        ),
+        (["--config.optim.epochs", "1"], ["optim.epochs;", "mean --config.epochs?"]),
+        (["--config.lr=1"], ["--config.lr;", "mean --config.optim.lr?"]),
+        (["--config.method=linear"], ["--config.method;", "--config.method.name?"]),
+        (["--config.xyzzy=1"], ["--config.xyzzy; known config keys: ", "epochs"]),
         (["--config.epochs=many"], ["--config.epochs=many", "'many'"]),
         (["--config.epochs"], ["--config.epochs"]),
         (["--config.method.name=magic"], ["'magic'", METHODS]),
@@ -172,7 +177,9 @@ def test_the_script_itself():
     )
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
-    assert line.startswith("error: unknown --config.epoch; known config keys: ")
+    assert line.startswith(
+        "error: unknown --config.epoch; did you mean --config.epochs? known config"
+    )
 
 
 @pytest.mark.slow

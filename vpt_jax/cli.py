@@ -3,6 +3,7 @@
 What is slow to import waits until a mode needs it: a mistyped command answers at once.
 """
 
+import difflib
 import functools
 import itertools
 import logging
@@ -484,8 +485,10 @@ def _mistake(error: BaseException, argv: list[str]) -> str:
             return str(cause)
     unknown = [key for key in _keys(argv) if key not in _known_keys()]
     if unknown:
+        near = _near(unknown[0])
+        meant = f"did you mean --config.{near}? " if near else ""
         known = ", ".join(_known_keys())
-        return f"unknown --config.{unknown[0]}; known config keys: {known}"
+        return f"unknown --config.{unknown[0]}; {meant}known config keys: {known}"
     if isinstance(error, flags.Error) and "config file" not in str(error):
         return str(error)
     path = _config_file(argv)
@@ -495,6 +498,17 @@ def _mistake(error: BaseException, argv: list[str]) -> str:
     if "has no attribute 'get_config'" in str(error):
         return f"--config {path}: the file has no function get_config"
     return f"--config {path}: {causes[-1]}; write --config {path}:ARGUMENT"
+
+
+def _near(key: str) -> str | None:
+    """The known key that a mistaken one stands for: the name of its group (method,
+    method.name), the same name elsewhere (lr, optim.lr), else the most alike."""
+    known = _known_keys()
+    named = [other for other in known if other == f"{key}.name"]
+    name = key.rpartition(".")[2]
+    moved = [other for other in known if other.rpartition(".")[2] == name]
+    alike = difflib.get_close_matches(key, known, n=1)
+    return next(iter(named + moved + alike), None)
 
 
 def _config_file(argv: list[str]) -> str:
