@@ -7,11 +7,12 @@ python launch.py --mode report --workdir runs --output docs/results.md
 TASK: of vpt_jax/data, folder:PATH or tfds:NAME; BACKBONE: deit_ti16 unless given.
 Images of at most 112 px, three seeds. A method whose frozen blocks are computed once
 is searched as in the paper: all of its grid, 100 epochs, the paper's batches. Any other
-has six learning rates, of which the better two go on after a third of the 30 epochs, in
-batches of 64; --config.epochs and --config.batch_size change that. Their heads start
-fitted to the features (`optim.head_start`): from a random one, prompts in a small
-backbone need most of such few epochs until they classify anything. The methods are
-trained one after the other; the same command continues where it was killed.
+has six learning rates, lower ones for full fine-tuning, of which the better two go on
+after a third of the 30 epochs, in batches of 64; --config.epochs and
+--config.batch_size change that. Their heads start fitted to the features
+(`optim.head_start`): from a random one, prompts in a small backbone need most of such
+few epochs until they classify anything. The methods are trained one after the other;
+the same command continues where it was killed.
 """
 
 import pathlib
@@ -27,6 +28,9 @@ TRAINED = (  # the most telling ones first
 )
 # From the public grid of prompts, as far as small backbones bear, to fine-tuning's.
 BASE_LRS = "[2.5,0.6,0.15,0.04,0.01,0.0025]"
+# The public grid of fine-tuning and two rates above it. At those that a few new layers
+# need, a backbone that moves itself unlearns all it knows.
+FULL_BASE_LRS = "[0.01,0.005,0.0025,0.001,0.0005,0.0001]"
 
 
 def get_config(arg: str):
@@ -53,7 +57,8 @@ def _cached(method: str) -> str:
 
 def _trained(method: str) -> str:
     decay = methods.choose(method, {})[0].recipe.weight_decay
+    base_lrs = FULL_BASE_LRS if method == "full" else BASE_LRS
     return (
         f"{method}: method.name={method} optim.head_start=fitted "
-        f"sweep.base_lrs={BASE_LRS} sweep.weight_decays=[{decay}]"
+        f"sweep.base_lrs={base_lrs} sweep.weight_decays=[{decay}]"
     )

@@ -104,6 +104,8 @@ def test_the_methods_of_a_page_of_results():
     found = {job.name: job for job in plan.jobs(config)}
     assert len(found) == 10 and not any(job.variant for job in found.values())
     sizes = {}
+    public = {0.005, 0.001, 0.0005, 0.0001}  # of full fine-tuning
+    assert public < set(found["full"].config.sweep.base_lrs)
     for name, job in found.items():
         [unit] = plan.units(job.config)
         epochs, halving = unit.experiment.epochs, job.config.sweep.halving
