@@ -155,7 +155,7 @@ def test_a_tfds_set_in_a_bucket(cloud, tmp_path):
     assert len(list((tmp_path / "cache" / "buckets").iterdir())) == 1
 
 
-@pytest.mark.parametrize("moment", ["config.json", "checkpoints/", "export/"])
+@pytest.mark.parametrize("moment", ["run.lock/", "checkpoints/", "export/"])
 def test_kill_9_and_again(cloud, local, moment):
     """The next one waits for a sign of the first, takes over and loses nothing."""
     arguments = *QUICKSTART, "--workdir", "gs://test/run"
